@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * vnet: the private network of one family of clones, the part of it that is on this host.
+ *
+ * A segment is a bridge, a VXLAN tunnel to the other hosts (one VNI per segment, frames for unknown
+ * destinations go to every peer by unicast), a gateway address on the bridge that is the same on
+ * every host and never crosses the tunnel, and NAT to the outside. A port is a tap, open in this
+ * process; it accepts only frames from the MAC and IPv4 address assigned to it, and it is gone when
+ * its descriptors are closed. All in the calling process's network namespace. Calls block for the
+ * milliseconds netlink takes; none belongs in a clone's critical path. Not thread-safe.
+ */
+#ifndef HOST_VNET_VNET_H
+#define HOST_VNET_VNET_H
+
+#include <netinet/in.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct vnet_segment;
+
+#define VNET_MAC_BYTES 6
+#define VNET_NAME_PREFIX "sf"	/* of every interface and nftables table made here */
+
+struct vnet_config {
+	uint32_t vni;			/* 1..2^24-1, unique in the cluster */
+	struct in_addr base;		/* address of ID 0 */
+	uint8_t prefix;			/* length */
+	struct in_addr gateway;		/* on every host's bridge */
+	struct in_addr underlay;	/* this host's address towards its peers */
+	uint16_t port;			/* UDP port of the tunnel, host order */
+};
+
+/*
+ * Makes a segment. Return: 0 and *segment (the caller's, to vnet_segment_destroy()), or -errno with
+ * a sentence in `why`; nothing is left behind then.
+ */
+int vnet_segment_create(const struct vnet_config *config, struct vnet_segment **segment,
+			char *why, size_t why_bytes);
+
+/* The other hosts of the segment. Adding one that is there, or removing one that is not, is fine. */
+int vnet_peer_add(struct vnet_segment *segment, struct in_addr underlay);
+int vnet_peer_remove(struct vnet_segment *segment, struct in_addr underlay);
+
+/*
+ * Makes the port of VM `id` (address base + id, MAC vnet_mac(vni, id)). Return: 0 and *fd, the
+ * caller's, without close-on-exec cleared, or -errno with a sentence in `why`.
+ */
+int vnet_port_open(struct vnet_segment *segment, unsigned id, int *fd, char *why, size_t why_bytes);
+
+/* Takes the port's rules away; the tap goes with the last descriptor. */
+void vnet_port_close(struct vnet_segment *segment, unsigned id);
+
+/* Takes everything away. NULL is fine. */
+void vnet_segment_destroy(struct vnet_segment *segment);
+
+/* A locally administered MAC, the same on every host for the same VNI and ID. */
+void vnet_mac(uint32_t vni, unsigned id, uint8_t mac[VNET_MAC_BYTES]);
+
+/* Removes every interface and table of vnet's from this network namespace: what a crash left. */
+int vnet_clean(unsigned *removed);
+
+#endif

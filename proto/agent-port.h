@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The agent in the guest ↔ sfd, over the virtio-serial port AGENT_PORT_NAME.
+ *
+ * XenStore has its own port (XENSTORE_PORT_NAME), which carries Xen's byte protocol and nothing
+ * else. This second port carries what is not XenStore: getting quiet around a clone, commands and
+ * their terminals, files in, results out.
+ *
+ * Frames: struct agent_frame, then `length` bytes. Little-endian. Who speaks first: the agent, with
+ * AGENT_HELLO, once it serves the XenStore socket; sfd sends nothing before. A frame that is
+ * malformed, too long or out of turn is a broken agent to sfd (logged, the port is closed, the VM
+ * goes on without it) and a broken host to the agent (it logs and ends, init restarts it).
+ *
+ * Getting quiet. sfd sends AGENT_QUIESCE with `xs_sent`, the number of XenStore bytes it has sent
+ * in all, and sends nothing more on either port. The agent stops reading from its local XenStore
+ * clients, waits for the reply to everything it passed on and until it received `xs_sent` bytes,
+ * sends on what commands have printed so far, and answers AGENT_QUIESCED with the number of
+ * XenStore bytes it has sent in all; from then on it sends nothing on either port. Both streams are
+ * now empty and stand between two frames: the cut goes through here. After the cut both the parent
+ * and each clone get AGENT_RESUME from their own sfd, which tells them who they are. A clone's
+ * agent first takes its address, then goes on with XenStore, then answers AGENT_RESUMED. If the
+ * clone operation is given up, AGENT_RESUME comes with the id it had.
+ *
+ * Streams. `stream` numbers are sfd's, 1 and up, per VM; a stream begins with AGENT_EXEC, AGENT_PUT,
+ * AGENT_RESULT (either way) and ends with AGENT_EXITED, AGENT_STORED respectively. Bytes of a stream
+ * travel as AGENT_DATA, at most AGENT_MAX_DATA at a time; an AGENT_DATA without bytes is the end of
+ * that channel's data. A sender may have AGENT_WINDOW bytes per stream and channel under way and
+ * gets room again by AGENT_CREDIT. In a clone the streams that the parent had go on with their
+ * numbers: output of processes goes to the clone's sfd, with full windows on both sides again;
+ * standard input is at its end; puts and results under way are forgotten.
+ *
+ * Changelog: 1: first.
+ */
+#ifndef PROTO_AGENT_PORT_H
+#define PROTO_AGENT_PORT_H
+
+#include <stdint.h>
+
+#define XENSTORE_PORT_NAME "org.snowflock.xenstore.0"
+#define AGENT_PORT_NAME "org.snowflock.agent.0"
+#define AGENT_VERSION 1
+#define AGENT_MAX_DATA 32768u		/* bytes in one AGENT_DATA */
+#define AGENT_MAX_FRAME 65536u		/* bytes of any payload */
+#define AGENT_WINDOW (256u * 1024u)	/* bytes under way per stream and channel */
+#define AGENT_MAX_RESULT (256ull << 20)	/* bytes of one clone's result */
+#define AGENT_MAX_STREAMS 128		/* at a time, each VM */
+
+struct agent_frame {
+	uint32_t length;	/* bytes that follow */
+	uint16_t type;		/* enum agent_type */
+	uint16_t channel;	/* enum agent_channel for DATA and CREDIT, else 0 */
+	uint32_t stream;	/* 0: none */
+};
+_Static_assert(sizeof(struct agent_frame) == 12, "no padding");
+
+enum agent_channel { AGENT_STDIN = 0, AGENT_STDOUT = 1, AGENT_STDERR = 2 };	/* files: AGENT_STDIN */
+
+enum agent_type {
+	AGENT_HELLO = 1,	/* agent → sfd: struct agent_hello */
+	AGENT_QUIESCE,		/* sfd → agent: struct agent_quiesce */
+	AGENT_QUIESCED,		/* agent → sfd: struct agent_quiesce */
+	AGENT_RESUME,		/* sfd → agent: struct agent_resume; also once after HELLO, with op 0 */
+	AGENT_RESUMED,		/* agent → sfd: struct agent_status */
+	AGENT_ANSWERED,		/* agent of ID 0 → sfd: struct agent_answered: a clone reached it by UDP */
+	AGENT_EXEC,		/* sfd → agent: struct agent_exec, then NUL-ended strings */
+	AGENT_EXITED,		/* agent → sfd: struct agent_status: value = wait(2) status, after all output */
+	AGENT_SIGNAL,		/* sfd → agent: struct agent_status: value = signal, for the stream's group */
+	AGENT_WINSIZE,		/* sfd → agent: struct agent_winsize */
+	AGENT_PUT,		/* sfd → agent: struct agent_put, then the absolute path, NUL-ended */
+	AGENT_RESULT,		/* agent of a clone → its sfd, and sfd → agent of the parent: struct agent_result */
+	AGENT_STORED,		/* receiver of a put or result → sender: struct agent_status: 0 or errno */
+	AGENT_DATA,		/* bytes */
+	AGENT_CREDIT,		/* struct agent_credit */
+	AGENT_TYPES
+};
+
+struct agent_hello {
+	uint32_t version;	/* AGENT_VERSION */
+	uint32_t reserved;
+};
+
+struct agent_quiesce {
+	uint64_t op;		/* sfd's number for this attempt, repeated in the answers */
+	uint64_t xs_sent;	/* XenStore bytes the speaker has sent since the port exists, modulo 2^64;
+				   both sides of a clone go on counting from the parent's numbers */
+};
+
+struct agent_resume {
+	uint64_t op;		/* 0: the VM has just booted */
+	uint32_t id;		/* who this VM is now */
+	uint32_t count;		/* clones made in this operation */
+	uint8_t mac[6];
+	uint8_t prefix;		/* length of the segment's prefix */
+	uint8_t flags;		/* 0 */
+	uint32_t address;	/* IPv4, network byte order; 0: no network */
+	uint32_t gateway;	/* network byte order; 0: none */
+	uint32_t parent;	/* address of ID 0, network byte order */
+	uint16_t answer_port;	/* UDP, host order in the little-endian frame */
+	uint16_t reserved;
+	uint64_t realtime_ns;	/* the host's CLOCK_REALTIME as this is sent */
+};
+_Static_assert(sizeof(struct agent_resume) == 48, "no padding");
+
+struct agent_status {
+	int32_t value;
+	uint32_t reserved;
+};
+
+struct agent_answered {
+	uint32_t id;
+	uint32_t reserved;
+};
+
+#define AGENT_EXEC_TTY 1u	/* on a terminal of its own: stdin and stdout are the pty, stderr unused */
+#define AGENT_MAX_ARGS 1024u
+/* Followed by argc + envc strings and one for the working directory, each NUL-ended. */
+struct agent_exec {
+	uint32_t flags;
+	uint16_t argc;		/* 1..AGENT_MAX_ARGS; argv[0] is looked up in PATH */
+	uint16_t envc;		/* added to the agent's environment */
+	uint16_t rows, columns;	/* of the terminal */
+	uint32_t reserved;
+};
+_Static_assert(sizeof(struct agent_exec) == 16, "no padding");
+
+struct agent_winsize {
+	uint16_t rows, columns;
+	uint32_t reserved;
+};
+
+struct agent_put {
+	uint32_t mode;		/* permission bits */
+	uint32_t reserved;
+	uint64_t length;	/* bytes that follow as AGENT_DATA */
+};
+
+struct agent_result {
+	uint32_t ticket;	/* 0 from a clone: its own */
+	uint32_t id;		/* 0 from a clone: its own */
+	uint64_t length;	/* bytes that follow as AGENT_DATA */
+};
+
+struct agent_credit {
+	uint32_t bytes;
+	uint32_t reserved;
+};
+
+#endif

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * sfctl ↔ sfd: JSON messages (common/link.h) over the UNIX socket CONTROL_SOCKET in the daemon's
+ * folder, mode 0600.
+ *
+ * sfctl speaks first, with requests {"op": NAME, …}; sfd answers each once, with the fields named
+ * below or an error. A connection may have streams; their bytes travel as {"op"|"ev": "data",
+ * "stream": s, "channel": c} with the bytes as binary tail (at most AGENT_MAX_DATA; none: the end).
+ * A sender has AGENT_WINDOW bytes per stream and channel and gets room by {"op"|"ev": "credit",
+ * "stream", "channel", "bytes"}. Channels are enum agent_channel. Unknown fields are ignored,
+ * missing or mistyped ones get EINVAL and a sentence. When a connection ends, every VM it booted is
+ * destroyed, with all that came of it.
+ *
+ *   hello {version: CONTROL_VERSION} → {version, cluster, host, accel, hosts: n}
+ *   boot {mem_bytes, cpus, name?, kernel?, initrd?} → {vm: id}           answered when the agent is up
+ *        before the answer: event {"ev": "boot", vm, step: "starting" | "kernel" | "agent"}
+ *   put {vm, path, mode, length} → {stream}         then data from sfctl; {"ev": "stored", stream, errno: 0 or name}
+ *   exec {vm, argv: [..], env: {..}, cwd, tty: {rows, columns} | null} → {stream}
+ *        data both ways; {"ev": "exited", stream, status: wait status}; output of clones comes with
+ *        the same stream and "clone": id
+ *   signal {stream, signal}, winsize {stream, rows, columns} → {}
+ *   watch {vm} → {}                                  from now on {"ev": "clone", vm, step, …}:
+ *        step "ticket"  {n, granted, hosts: {host: count}, ms}
+ *        step "cloned"  {op, n, granted, pause_ms, descriptor_bytes}     the parent goes on
+ *        step "running" {op, id, host, ms}                               its vCPUs run
+ *        step "answered" {op, id, ms}
+ *        step "ended"   {op, id, state, status?, reason?, faults, pages_fetched, bytes_fetched}
+ *        step "joined"  {op, join_ms}
+ *   record {vm} → {record: {clones: [operation…]}}, as README documents for sfctl run --json
+ *   destroy {vm} → {}                                answered when nothing of it is left
+ *   ps {} → {vms: [{id, name, kind: "vm" | "clone", host, state, parent?, clone_id?, mem_bytes,
+ *            cpus, address, pid, uptime_ms}]}         all hosts of the cluster
+ *   show {id} → {the same, and: tickets, snapshot, memory and fault counters}
+ *   hosts {} → {hosts: [{name, address, state: "up" | "down", mem_bytes, mem_free_bytes, vms, accel, cpu}]}
+ *   kill {id} → {}                                   a VM (with all that came of it) or one clone
+ *   shutdown {} → {}                                 this daemon ends its VMs and itself
+ *
+ * VM ids: "<host>.<number>" for a VM that was booted, "<host>.<number>/<k>" for its clones, where k
+ * counts all clones ever made of it.
+ *
+ * The record of an operation: {n, granted, hosts, ticket_ms, pause_ms, descriptor_bytes,
+ * clones: [{id, host, running_ms, answered_ms, faults, pages_fetched, bytes_fetched, status}], join_ms}.
+ * Times count from the arrival of the guest's clone request at sfd; ticket_ms is what the ticket
+ * took before that. status: the exit status, or "killed", "lost", "failed"; null while it runs.
+ */
+#ifndef PROTO_CONTROL_H
+#define PROTO_CONTROL_H
+
+#define CONTROL_VERSION 1
+#define CONTROL_SOCKET "ctl.sock"
+#define CONTROL_RUN_DIR "/run/snowflock"	/* /<cluster>/<host>/ is a daemon's folder */
+#define CONTROL_DEFAULT_CLUSTER "default"
+
+#endif

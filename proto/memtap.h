@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * sfd → memtap: what to keep, what to serve, for whom.
+ *
+ * One memtap process per family of clones (a VM that was booted and everything cloned from it) and
+ * host. It owns nothing that must outlive it: every descriptor it works on is kept by sfd as well,
+ * so when memtap dies sfd starts another one, says the same things again with MEMTAP_F_AGAIN set,
+ * and the clones have waited for a moment.
+ *
+ * Transport: an inherited SOCK_SEQPACKET pair (descriptor number in argv[1]), one message each way
+ * per packet, descriptors as SCM_RIGHTS. sfd speaks first and may have many requests under way;
+ * memtap answers every request once, in order, with struct memtap_reply (except MEMTAP_STATS, whose
+ * answer is struct memtap_stats). memtap ends when the socket closes. Host byte order throughout.
+ * A message of the wrong size, or about a file, VM or address that does not exist, gets
+ * error = EINVAL/ENOENT and changes nothing.
+ *
+ * The objects:
+ *
+ * page file   A memfd with the pages of one VM at one instant, sparse, plus a memfd with its map
+ *             (one byte per page, enum page_state), both exactly as long as the guest's RAM says.
+ *             On the parent's host it is the snapshot's store; on every host it is what clones map
+ *             privately: "cache file". A page is put in at most once, atomically, by UFFDIO_COPY
+ *             into memtap's own shared mapping; the map is set after the page is in.
+ * source      Where a page comes from that is not there yet: nothing yet (faults wait), the parent
+ *             in this very process (armed), or a page server across the network (struct
+ *             memtap_source).
+ * parent      The running VM, if it is on this host: RAM file, userfaultfd, address.
+ * clone       A VM that maps a page file privately: its userfaultfd and address.
+ */
+#ifndef PROTO_MEMTAP_H
+#define PROTO_MEMTAP_H
+
+#include <netinet/in.h>
+#include <stdint.h>
+
+#define MEMTAP_PAGE_BYTES 4096u
+#define MEMTAP_MAX_RAM_BYTES (1ull << 42)
+#define MEMTAP_KEY_BYTES 32
+#define MEMTAP_MAX_FILES 256	/* page files at a time */
+#define MEMTAP_MAX_CLONES 1024	/* clones at a time */
+
+enum memtap_op {
+	/*
+	 * First message. fds: UDP socket (bound, non-blocking) for mcdist, shared by all snapshots of
+	 * the family here. `bytes` = guest RAM. `arg` = background sweep rate in pages per second
+	 * (0: no sweep).
+	 */
+	MEMTAP_INIT = 1,
+	/* The parent is on this host. fds: userfaultfd, RAM memfd. `base`, `bytes` of its mapping. */
+	MEMTAP_PARENT,
+	/* A page file. fds: page memfd (ftruncated to RAM), map memfd (RAM/4096 bytes). `file` is its new number. */
+	MEMTAP_FILE,
+	/*
+	 * Freeze the parent as it is now into `file`: write-protect all of its RAM; from here on `file`
+	 * is a snapshot and serves requests that carry `key` and `snapshot`. The parent is stopped, and
+	 * goes on when the reply is there. Earlier snapshots find pages that they lack in later ones.
+	 * MEMTAP_F_AGAIN: it was frozen before (a restart); nothing is protected anew, order is the
+	 * order of these messages.
+	 */
+	MEMTAP_ARM,
+	/* `file` is to be filled from `source` (with `key`, `snapshot`); waiting faults go out now. */
+	MEMTAP_BEGIN,
+	/*
+	 * `file` is to be filled from snapshot `other`, a file of this same process (a checkpoint's
+	 * clones on the parent's host). Waiting faults are answered now.
+	 */
+	MEMTAP_BEGIN_LOCAL,
+	/* A clone maps `file`. fds: its userfaultfd. `vm` its new number, `base`, `bytes`. */
+	MEMTAP_CLONE,
+	/* Clone `vm` has ended. */
+	MEMTAP_CLONE_GONE,
+	/*
+	 * Nobody here needs `file` any more. If an older snapshot still counts on it, its pages are
+	 * handed down first. Without any snapshot left the parent's protection is lifted.
+	 */
+	MEMTAP_FILE_GONE,
+	/* Counters of clone `vm`, or of the whole process with vm = MEMTAP_ALL. */
+	MEMTAP_STATS,
+};
+
+#define MEMTAP_F_AGAIN 1u	/* said before to a memtap that died */
+#define MEMTAP_ALL UINT32_MAX
+
+/* The state of a page in a page file's map. Bytes, so that they can be read while written. */
+enum page_state {
+	PAGE_ABSENT = 0,	/* not here: ask the source */
+	PAGE_PRESENT = 1,	/* in the page memfd, whole */
+	PAGE_ZERO = 2,		/* known to be all zeros: nothing in the memfd */
+};
+
+struct memtap_source {
+	struct sockaddr_in6 addr;	/* page server; IPv4 as ::ffff:a.b.c.d; family 0: none */
+};
+
+struct memtap_request {
+	uint32_t op;		/* enum memtap_op */
+	uint32_t flags;		/* MEMTAP_F_… */
+	uint32_t file;
+	uint32_t other;
+	uint32_t vm;
+	uint32_t arg;
+	uint64_t base;
+	uint64_t bytes;
+	uint64_t snapshot;	/* the snapshot's number on the wire, random */
+	uint8_t key[MEMTAP_KEY_BYTES];
+	struct memtap_source source;
+	uint32_t reserved;	/* 0 */
+};
+
+struct memtap_reply {
+	uint32_t op;		/* of the request */
+	int32_t error;		/* 0 or an errno */
+	uint64_t elapsed_ns;	/* what it took inside memtap */
+};
+
+struct memtap_stats {
+	struct memtap_reply head;
+	uint64_t faults;		/* userfaultfd events of the clone(s) */
+	uint64_t pages_fetched;		/* over the network, for these faults; prefetch has its own */
+	uint64_t bytes_fetched;		/* payload of the datagrams that brought them */
+	uint64_t pages_local;		/* from the parent's RAM on this host */
+	uint64_t pages_zero;		/* found to be zeros */
+	uint64_t retries;		/* requests sent again */
+	uint64_t dropped;		/* datagrams refused: forged, replayed, cut, foreign */
+	uint64_t fault_ns_median;	/* remote faults, event read → waiter woken */
+	uint64_t fault_ns_p99;
+	uint64_t parent_faults;		/* first writes of the parent to a protected page */
+	uint64_t parent_copied;		/* pages kept from the parent, by first writes and the sweep */
+	uint64_t served;		/* pages sent to other hosts */
+};
+
+#endif
