@@ -21,13 +21,18 @@
  * agent first takes its address, then goes on with XenStore, then answers AGENT_RESUMED. If the
  * clone operation is given up, AGENT_RESUME comes with the id it had.
  *
- * Streams. `stream` numbers are sfd's, 1 and up, per VM; a stream begins with AGENT_EXEC, AGENT_PUT,
+ * Streams. `stream` numbers belong to who begins the stream: sfd's are 1 and up, per VM; those of an
+ * agent (its AGENT_RESULT) have AGENT_STREAM_OF_AGENT set. A stream begins with AGENT_EXEC, AGENT_PUT,
  * AGENT_RESULT (either way) and ends with AGENT_EXITED, AGENT_STORED respectively. Bytes of a stream
  * travel as AGENT_DATA, at most AGENT_MAX_DATA at a time; an AGENT_DATA without bytes is the end of
  * that channel's data. A sender may have AGENT_WINDOW bytes per stream and channel under way and
- * gets room again by AGENT_CREDIT. In a clone the streams that the parent had go on with their
- * numbers: output of processes goes to the clone's sfd, with full windows on both sides again;
- * standard input is at its end; puts and results under way are forgotten.
+ * gets room again by AGENT_CREDIT. A put or result has as many bytes as it said and no AGENT_DATA
+ * without bytes after them; one before them gives it up. AGENT_STORED with an error may come before
+ * the end of the bytes. Frames about a stream that has ended are ignored: they crossed its end.
+ *
+ * In a clone the streams that the parent had go on with their numbers: output of processes goes to
+ * the clone's sfd, with full windows on both sides again; standard input is at its end; puts and
+ * results under way are forgotten.
  *
  * Changelog: 1: first.
  */
@@ -44,6 +49,7 @@
 #define AGENT_WINDOW (256u * 1024u)	/* bytes under way per stream and channel */
 #define AGENT_MAX_RESULT (256ull << 20)	/* bytes of one clone's result */
 #define AGENT_MAX_STREAMS 128		/* at a time, each VM */
+#define AGENT_STREAM_OF_AGENT 0x80000000u	/* in the number of a stream the agent began */
 
 struct agent_frame {
 	uint32_t length;	/* bytes that follow */
