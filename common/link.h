@@ -9,7 +9,11 @@
  *
  * Requests and answers: link_call() adds "tag" to a message; the other side's link_reply() or
  * link_refuse() answer with "re" = tag and are handed to the caller's done function. Every other
- * message goes to the link's message handler.
+ * message goes to the link's message handler. The fields "tag", "re", "error" (an errno's name) and
+ * "why" (a sentence) of a message are the link's own.
+ *
+ * No call here runs a callback: they come from the event loop alone, so that a link may be used and
+ * closed in any of them.
  */
 #ifndef COMMON_LINK_H
 #define COMMON_LINK_H
@@ -58,7 +62,7 @@ struct link *link_connect_tls(struct event_base *base, const struct sockaddr *to
 /* Sends a message; takes the reference to `msg`, copies `bytes`. Return: 0 or -errno (link going down). */
 int link_send(struct link *link, json_t *msg, const void *bytes, size_t len);
 
-/* The same, and hands the answer to `done`. */
+/* The same, and hands the answer to `done`; if it returns an error, `done` is not called. */
 int link_call(struct link *link, json_t *msg, const void *bytes, size_t len, link_done *done, void *arg);
 
 /* Answers `request` (borrowed): with `msg` (reference taken; NULL: an empty object) and bytes … */
