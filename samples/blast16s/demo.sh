@@ -1,0 +1,64 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The demo: one VM searches 16S genes alone, then eight clones of it on four hosts do it together.
+#
+# SFCTL and SEARCH name the two programs that were built; OUT is a folder for what is left to read.
+set -u
+here=$(dirname "$0")
+: "${SFCTL:?}" "${SEARCH:?}" "${OUT:=.}"
+cluster=demo
+hosts=4
+workers=8
+queries=32
+memory=512M
+fasta=/usr/share/microbiomeutil-data/RESOURCES/rRNA16S.gold.fasta
+blast='/usr/bin/blastn /usr/bin/makeblastdb'
+
+say() { printf '%s\n' "$*"; }
+die() { printf 'demo: %s\n' "$*" >&2; exit 1; }
+sfctl() { "$SFCTL" --cluster "$cluster" "$@"; }
+
+# Takes the cluster down, however this ends.
+finish() {
+	local status=$?
+
+	trap '' INT TERM HUP
+	sfctl cluster down || status=1
+	exit "$status"
+}
+
+# The files of BLAST+ for the guest, at the paths they have here: the programs and their libraries
+# but for the C library, which the guest has.
+blast_files() {
+	# shellcheck disable=SC2086 # two words
+	{ printf '%s\n' $blast; ldd $blast | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p'; } |
+		grep -v '/libc\.so' | sort -u
+}
+
+for file in $blast "$fasta"; do
+	[ -r "$file" ] || die "$file is missing: apt-get install ncbi-blast+ microbiomeutil-data jq"
+done
+command -v jq >/dev/null || die 'jq is missing: apt-get install jq'
+
+say "16S genes: $queries of them are searched for in a set of $(grep -c '^>' "$fasta")," \
+	"by blastn, in one VM and in $workers clones of it"
+say
+begin=$SECONDS
+trap finish EXIT
+trap 'exit 130' INT TERM HUP
+sfctl cluster up --hosts "$hosts" || exit 1
+
+put=(--put "$fasta:/tmp/16s.fa")
+while read -r file; do
+	put+=(--put "$file:$file")
+done < <(blast_files)
+sfctl run --mem "$memory" "${put[@]}" --json "$OUT/record.json" -- \
+	"$SEARCH" /tmp/16s.fa "$queries" "$workers" >"$OUT/hits.tsv" || die 'the run failed'
+
+say
+"$here/table.sh" "$OUT/record.json"
+say
+"$here/neighbours.sh" "$fasta" "$OUT/hits.tsv"
+say
+say "All of it took $((SECONDS - begin)) s. The record of the run is $OUT/record.json," \
+	"the hits are in $OUT/hits.tsv."
