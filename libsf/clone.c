@@ -69,14 +69,11 @@ int sf_checkpoint_parent(int *checkpoint)
 	return id;
 }
 
-void sf_checkpoint_free(int checkpoint)
+int sf_checkpoint_free(int checkpoint)
 {
-	int number = errno;
+	int id = sf_id();
 
-	/* the checkpoints that a clone remembers are its parent's */
-	if (!sf_id())
-		lsf_request_simple("drop %d", checkpoint);
-	errno = number;
+	return id ? id < 0 ? -1 : 0 : lsf_request_simple("drop %d", checkpoint);
 }
 
 int sf_create_clones(int checkpoint, int ticket)

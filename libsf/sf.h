@@ -172,10 +172,12 @@ SF_API int sf_ticket_granted(int ticket);
 SF_API int sf_last_ticket(void);
 
 /*
- * Gives a ticket back, with its results, if none of its clones lives; otherwise it stays until the
- * VM ends. errno is kept.
+ * Gives a ticket back that is not to be used, or whose clones have all ended; their states and
+ * results go with it. A ticket that is not given back stays until the VM ends.
+ *
+ * Return: 0. Errors: EBUSY clones of it live; ENOENT no such ticket.
  */
-SF_API void sf_ticket_free(int ticket);
+SF_API int sf_ticket_free(int ticket);
 
 /*
  * Clones this VM with a ticket: as many clones as it was granted for. A ticket is good for one
@@ -224,8 +226,13 @@ SF_API void *sf_result_ticket(int ticket, unsigned id, size_t *len);
  */
 SF_API int sf_checkpoint_parent(int *checkpoint);
 
-/* Gives a checkpoint back; clones made of it go on. Does nothing in a clone. errno is kept. */
-SF_API void sf_checkpoint_free(int checkpoint);
+/*
+ * Gives a checkpoint back; clones made of it go on. In a clone, whose checkpoints are its parent's,
+ * it does nothing.
+ *
+ * Return: 0. Errors: ENOENT no such checkpoint.
+ */
+SF_API int sf_checkpoint_free(int checkpoint);
 
 /*
  * Makes clones that begin at a checkpoint, as many as the ticket was granted for. They come back from

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "libsf/internal.h"
@@ -77,6 +78,17 @@ static int mine_remember(int ticket)
 	return old;
 }
 
+/* Gives back a ticket that could not be used; errno and sentence stay those of the failure. */
+static void give_up(int ticket)
+{
+	int number = errno;
+	char why[512];
+
+	snprintf(why, sizeof(why), "%s", sf_error());
+	sf_ticket_free(ticket);
+	lsf_fail(number, "%s", why);
+}
+
 int sf_clone(unsigned n)
 {
 	int ticket, id, old;
@@ -88,7 +100,7 @@ int sf_clone(unsigned n)
 		return -1;
 	id = sf_clone_ticket(ticket);
 	if (id < 0) {
-		sf_ticket_free(ticket);
+		give_up(ticket);
 	} else if (id > 0) {
 		mine_enter();
 		mine_forget();	/* the tickets are the parent's */

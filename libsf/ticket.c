@@ -84,12 +84,9 @@ int sf_last_ticket(void)
 	return ticket;
 }
 
-void sf_ticket_free(int ticket)
+int sf_ticket_free(int ticket)
 {
-	int number = errno;
-
-	lsf_request_simple("release %d", ticket);
-	errno = number;
+	return lsf_request_simple("release %d", ticket);
 }
 
 int sf_kill_ticket(int ticket)
