@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Makes and takes away what a family shares on this host. */
+#include "host/sfd/family.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/log.h"
+#include "host/sfd/clones.h"
+#include "host/sfd/guest.h"
+#include "proto/peer.h"
+
+struct family *family_find(struct daemon *d, const struct host *home, unsigned number)
+{
+	struct family *f;
+
+	LIST_FOREACH(f, &d->families, entry) {
+		if (f->home == home && f->number == number)
+			return f;
+	}
+	return NULL;
+}
+
+struct in_addr family_address(const struct family *f, unsigned slot)
+{
+	return (struct in_addr){ .s_addr = htonl(ntohl(f->base.s_addr) + slot) };
+}
+
+/* Its memtap cannot be kept alive: whatever runs here of the family is lost. */
+static void pager_failed(void *arg)
+{
+	struct family *f = arg;
+
+	f->failed = true;
+	clones_family_failed(f);
+	if (f->home == f->daemon->self)
+		guest_family_failed(f);
+}
+
+static int make_segment(struct family *f, char why[WHY_BYTES])
+{
+	struct daemon *d = f->daemon;
+	struct vnet_config config = {
+		.vni = f->vni, .base = f->base, .prefix = FAMILY_PREFIX, .gateway = f->gateway,
+		.underlay = d->self->addr, .port = PEER_VXLAN_PORT,
+	};
+	int rc = vnet_segment_create(&config, &f->segment, why, WHY_BYTES);
+
+	for (unsigned i = 0; !rc && i < d->host_count; i++) {
+		if (&d->hosts[i] != d->self)
+			rc = vnet_peer_add(f->segment, d->hosts[i].addr);
+	}
+	return rc;
+}
+
+struct family *family_create(struct daemon *d, struct host *home, unsigned number, uint64_t ram_bytes,
+			     unsigned cpus, uint32_t vni, struct in_addr base, char why[WHY_BYTES])
+{
+	struct family *f = calloc(1, sizeof(*f));
+
+	if (!f) {
+		snprintf(why, WHY_BYTES, "out of memory");
+		return NULL;
+	}
+	f->daemon = d;
+	f->home = home;
+	f->number = number;
+	snprintf(f->name, sizeof(f->name), "%s.%u", home->name, number);
+	f->ram_bytes = ram_bytes;
+	f->cpus = cpus;
+	f->vni = vni;
+	f->base = base;
+	/* the last address of the segment but the broadcast */
+	f->gateway.s_addr = htonl((ntohl(base.s_addr) | ((1u << (32 - FAMILY_PREFIX)) - 1)) - 1);
+	LIST_INIT(&f->lots);
+	f->pager = pager_start(d, f->name, daemon_next_uid(d), ram_bytes, &f->pages_port, pager_failed, f, why);
+	if (!f->pager || make_segment(f, why)) {
+		pager_stop(f->pager);
+		vnet_segment_destroy(f->segment);
+		free(f);
+		return NULL;
+	}
+	LIST_INSERT_HEAD(&d->families, f, entry);
+	log_info("family %s: here (memtap %d, segment %u)", f->name, pager_pid(f->pager), vni);
+	return f;
+}
+
+void family_destroy(struct family *f)
+{
+	LIST_REMOVE(f, entry);
+	log_info("family %s: gone", f->name);
+	pager_stop(f->pager);
+	vnet_segment_destroy(f->segment);
+	free(f);
+}
+
+int family_file_new(struct family *f)
+{
+	int file = pager_file_new(f->pager);
+
+	if (file >= 0)
+		f->file_refs[file] = 1;
+	return file;
+}
+
+void family_file_get(struct family *f, unsigned file)
+{
+	f->file_refs[file]++;
+}
+
+void family_file_put(struct family *f, unsigned file)
+{
+	if (!--f->file_refs[file])
+		pager_file_gone(f->pager, file);
+}

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Gathers listings from every host, and makes ours. */
+#define _GNU_SOURCE
+#include "host/sfd/listing.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "common/io.h"
+#include "host/sfd/clones.h"
+
+/* A question to every host, on behalf of sfctl. */
+struct gather {
+	struct daemon *daemon;
+	struct link *link;		/* NULL: it went away */
+	json_t *request;
+	json_t *items;
+	unsigned open;
+	void (*take)(struct gather *g, struct host *host, json_t *answer);
+	void (*finish)(struct gather *g);
+	LIST_ENTRY(gather) entry;
+};
+
+struct gather_ask {
+	struct gather *gather;
+	struct host *host;
+};
+
+static LIST_HEAD(, gather) gathers = LIST_HEAD_INITIALIZER(gathers);
+
+/* ---- this host ---- */
+
+static const char *const ticket_state_names[] = { "reserving", SF_TICKET_GRANTED, SF_TICKET_RUNNING, SF_TICKET_DONE };
+
+static json_t *describe_guest(const struct guest *g)
+{
+	const struct family *f = g->vm.family;
+	char address[INET_ADDRSTRLEN];
+	struct in_addr at = family_address(f, 0);
+
+	return json_pack("{ss ss ss ss ss sn si sI si ss si sI}", "id", f->name, "name", g->name, "kind", "vm", "host",
+			 f->home->name, "state", g->up ? "running" : "booting", "parent", "clone_id", 0, "mem_bytes",
+			 (json_int_t)f->ram_bytes, "cpus", (int)f->cpus, "address",
+			 inet_ntop(AF_INET, &at, address, sizeof(address)), "pid", (int)vmm_pid(g->vm.vmm),
+			 "uptime_ms", (json_int_t)((io_now_ns() - g->vm.started_ns) / 1000000));
+}
+
+static unsigned count_vms(struct daemon *d)
+{
+	json_t *vms = json_array();
+	struct guest *g;
+	unsigned count;
+
+	clones_list(d, vms);
+	count = (unsigned)json_array_size(vms);
+	json_decref(vms);
+	LIST_FOREACH(g, &d->guests, entry)
+		count++;
+	return count;
+}
+
+void listing_room(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes, size_t len)
+{
+	(void)msg;
+	(void)bytes;
+	(void)len;
+	peer_reply(r, json_pack("{sI sI si si}", "mem_bytes", (json_int_t)d->mem_bytes, "free_bytes",
+				(json_int_t)(d->mem_bytes - d->mem_used), "clone_percent",
+				(int)d->config.clone_percent, "vms", (int)count_vms(d)));
+}
+
+void listing_vms(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes, size_t len)
+{
+	json_t *vms = json_array();
+	struct guest *g;
+
+	(void)msg;
+	(void)bytes;
+	(void)len;
+	LIST_FOREACH(g, &d->guests, entry)
+		json_array_append_new(vms, describe_guest(g));
+	clones_list(d, vms);
+	peer_reply(r, json_pack("{so}", "vms", vms));
+}
+
+json_t *listing_record(const struct guest *g)
+{
+	json_t *clones = json_copy(g->records);
+	struct ticket *t;
+
+	LIST_FOREACH(t, &g->tickets, entry) {
+		if (t->op)
+			json_array_set_new(clones, t->op - 1, ticket_record(t));
+	}
+	return json_pack("{so}", "clones", clones);
+}
+
+/* ---- all hosts ---- */
+
+static void gather_done(struct gather *g)
+{
+	if (--g->open)
+		return;
+	if (g->link)
+		g->finish(g);
+	LIST_REMOVE(g, entry);
+	json_decref(g->items);
+	json_decref(g->request);
+	free(g);
+}
+
+static void gather_answered(void *arg, int error, const char *why, json_t *msg, const uint8_t *bytes, size_t len)
+{
+	_cleanup_free_ struct gather_ask *a = arg;
+
+	(void)why;
+	(void)bytes;
+	(void)len;
+	a->gather->take(a->gather, a->host, error ? NULL : msg);
+	gather_done(a->gather);
+}
+
+static void gather_start(struct daemon *d, struct link *link, json_t *request, const char *op,
+			 void (*take)(struct gather *g, struct host *host, json_t *answer),
+			 void (*finish)(struct gather *g))
+{
+	struct gather *g = calloc(1, sizeof(*g));
+
+	if (!g) {
+		link_refuse(link, request, -ENOMEM, "out of memory");
+		return;
+	}
+	*g = (struct gather){ .daemon = d, .link = link, .request = json_incref(request), .items = json_array(), .open = 1,
+			      .take = take, .finish = finish };
+	LIST_INSERT_HEAD(&gathers, g, entry);
+	for (unsigned i = 0; i < d->host_count; i++) {
+		struct gather_ask *a = calloc(1, sizeof(*a));
+
+		if (!a)
+			continue;
+		a->gather = g;
+		a->host = &d->hosts[i];
+		g->open++;
+		peer_call(a->host, json_pack("{ss}", "op", op), NULL, 0, gather_answered, a);
+	}
+	gather_done(g);
+}
+
+void listing_link_lost(struct link *link)
+{
+	struct gather *g;
+
+	LIST_FOREACH(g, &gathers, entry) {
+		if (g->link == link)
+			g->link = NULL;
+	}
+}
+
+/* ---- ps ---- */
+
+static void take_vms(struct gather *g, struct host *host, json_t *answer)
+{
+	(void)host;
+	json_array_extend(g->items, json_object_get(answer, "vms"));
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+	json_t *const *x = a, *const *y = b;
+
+	return strverscmp(json_string_value(json_object_get(*x, "id")), json_string_value(json_object_get(*y, "id")));
+}
+
+/* In the order of IDs, so that a VM stands before its clones. */
+static json_t *sorted(json_t *items)
+{
+	size_t count = json_array_size(items), i;
+	_cleanup_free_ json_t **order = calloc(count ? count : 1, sizeof(*order));
+	json_t *result = json_array(), *item;
+
+	json_array_foreach(items, i, item)
+		order[i] = item;
+	qsort(order, count, sizeof(*order), compare_ids);
+	for (i = 0; i < count; i++)
+		json_array_append(result, order[i]);
+	return result;
+}
+
+static void finish_ps(struct gather *g)
+{
+	link_reply(g->link, g->request, json_pack("{so}", "vms", sorted(g->items)), NULL, 0);
+}
+
+void listing_ps(struct daemon *d, struct link *link, json_t *request)
+{
+	gather_start(d, link, request, "vms", take_vms, finish_ps);
+}
+
+/* ---- show ---- */
+
+static json_t *describe_tickets(struct guest *g)
+{
+	json_t *tickets = json_array();
+	struct ticket *t;
+
+	LIST_FOREACH(t, &g->tickets, entry) {
+		json_t *record = ticket_record(t);
+
+		json_array_append_new(tickets,
+				      json_pack("{si ss si si so}", "ticket", (int)t->number, "state",
+						ticket_state_names[t->state], "granted", (int)t->count, "running",
+						(int)t->running, "operation", record ? record : json_null()));
+	}
+	return tickets;
+}
+
+static void finish_show(struct gather *g)
+{
+	const char *id = json_string_value(json_object_get(g->request, "id"));
+	json_t *vm;
+	size_t i;
+
+	json_array_foreach(g->items, i, vm) {
+		struct guest *guest;
+
+		if (!id || strcmp(json_string_value(json_object_get(vm, "id")), id))
+			continue;
+		guest = guest_find(g->daemon, id);
+		vm = json_deep_copy(vm);
+		if (guest) {
+			json_object_set_new(vm, "tickets", describe_tickets(guest));
+			json_object_set_new(vm, "record", listing_record(guest));
+		}
+		link_reply(g->link, g->request, vm, NULL, 0);
+		return;
+	}
+	link_refuse(g->link, g->request, -ENOENT, "there is no VM or clone %s", id ? id : "without an id");
+}
+
+void listing_show(struct daemon *d, struct link *link, json_t *request)
+{
+	gather_start(d, link, request, "vms", take_vms, finish_show);
+}
+
+/* ---- hosts ---- */
+
+static void take_room(struct gather *g, struct host *host, json_t *answer)
+{
+	json_int_t mem_bytes = (json_int_t)host->mem_bytes, free_bytes = 0;
+	char address[INET_ADDRSTRLEN];
+	int vms = 0;
+
+	json_unpack(answer, "{sI sI si}", "mem_bytes", &mem_bytes, "free_bytes", &free_bytes, "vms", &vms);
+	inet_ntop(AF_INET, &host->addr, address, sizeof(address));
+	json_array_append_new(g->items,
+			      json_pack("{ss ss ss ss sI sI si ss ss}", "id", host->name, "name", host->name,
+					"address", address, "state", answer ? "up" : "down", "mem_bytes", mem_bytes,
+					"mem_free_bytes", free_bytes, "vms", vms, "accel",
+					vmm_accel_name(host->daemon->config.accel), "cpu",
+					vmm_cpu_model(host->daemon->config.accel)));
+}
+
+static void finish_hosts(struct gather *g)
+{
+	link_reply(g->link, g->request, json_pack("{so}", "hosts", sorted(g->items)), NULL, 0);
+}
+
+void listing_hosts(struct daemon *d, struct link *link, json_t *request)
+{
+	gather_start(d, link, request, "room", take_room, finish_hosts);
+}

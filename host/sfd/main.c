@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* sfd, the daemon on every host: options, start, signals, end. */
+#define _GNU_SOURCE
+#include <argp.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/io.h"
+#include "common/log.h"
+#include "config.h"
+#include "host/sfd/control.h"
+#include "host/sfd/daemon.h"
+#include "host/sfd/hosts.h"
+#include "host/sfd/peers.h"
+
+const char *argp_program_version = "sfd (snowflock) " PACKAGE_VERSION;
+
+enum { OPT_CLUSTER = 256, OPT_HOST, OPT_HOSTS, OPT_KEY, OPT_DIR, OPT_GUEST, OPT_LIBEXEC, OPT_QEMU, OPT_MEM,
+       OPT_ACCEL, OPT_READY_FD, OPT_CLONE_PERCENT, OPT_SWEEP };
+
+static const struct argp_option options[] = {
+	{ "cluster", OPT_CLUSTER, "NAME", 0, "Name of the cluster [default]", 0 },
+	{ "host", OPT_HOST, "NAME", 0, "Which line of the hosts file we are", 0 },
+	{ "hosts", OPT_HOSTS, "FILE", 0, "Hosts of the cluster: name address[:port] [mem=SIZE]", 0 },
+	{ "key", OPT_KEY, "FILE", 0, "The cluster's key, 32 bytes, the same on every host", 0 },
+	{ "dir", OPT_DIR, "DIR", 0, "Folder for the control socket and logs", 0 },
+	{ "guest", OPT_GUEST, "DIR", 0, "Folder with the guest's vmlinuz and initrd.img", 0 },
+	{ "libexec-dir", OPT_LIBEXEC, "DIR", 0, "Build tree or folder to find sf-memtap in", 0 },
+	{ "qemu", OPT_QEMU, "FILE", 0, "QEMU to run [qemu-system-x86_64 in PATH]", 0 },
+	{ "mem", OPT_MEM, "SIZE", 0, "Memory for guests [nine tenths of what is available]", 0 },
+	{ "accel", OPT_ACCEL, "WORD", 0, "auto, kvm or tcg [auto]", 0 },
+	{ "clone-percent", OPT_CLONE_PERCENT, "N", 0,
+	  "Count a clone with N percent of its RAM: clones share what they do not write [25]", 0 },
+	{ "sweep", OPT_SWEEP, "PAGES", 0, "Pages per second that a frozen guest's memory is copied with [8192]", 0 },
+	{ "ready-fd", OPT_READY_FD, "FD", 0, "Write k, or an error, here when ready", 0 },
+	{ 0 },
+};
+
+static error_t parse_option(int key, char *arg, struct argp_state *state)
+{
+	struct config *c = state->input;
+
+	switch (key) {
+	case OPT_CLUSTER: c->cluster = arg; break;
+	case OPT_HOST: c->host = arg; break;
+	case OPT_HOSTS: c->hosts_file = arg; break;
+	case OPT_KEY: c->key_file = arg; break;
+	case OPT_DIR: c->dir = arg; break;
+	case OPT_GUEST: c->guest_dir = arg; break;
+	case OPT_LIBEXEC: c->libexec_dir = arg; break;
+	case OPT_QEMU: c->qemu = arg; break;
+	case OPT_READY_FD: c->ready_fd = atoi(arg); break;
+	case OPT_SWEEP: c->sweep_pages = (unsigned)strtoul(arg, NULL, 10); break;
+	case OPT_MEM:
+		if (size_parse(arg, &c->mem_bytes))
+			argp_error(state, "--mem %s: want a size, as in 4G", arg);
+		break;
+	case OPT_ACCEL:
+		if (vmm_accel_parse(arg, &c->accel))
+			argp_error(state, "--accel %s: want auto, kvm or tcg", arg);
+		break;
+	case OPT_CLONE_PERCENT:
+		c->clone_percent = (unsigned)strtoul(arg, NULL, 10);
+		if (c->clone_percent < 1 || c->clone_percent > 100)
+			argp_error(state, "--clone-percent %s: want 1 to 100", arg);
+		break;
+	case ARGP_KEY_END:
+		if (!c->host || !c->hosts_file || !c->key_file || !c->dir)
+			argp_error(state, "--host, --hosts, --key and --dir are needed");
+		break;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+	return 0;
+}
+
+static const struct argp argp = {
+	.options = options, .parser = parse_option,
+	.doc = "The Snowflock daemon of one host: boots VMs, takes in clones, talks to the other hosts. "
+	       "Usually started by `sfctl cluster up`.",
+};
+
+static int read_key(struct daemon *d, char why[WHY_BYTES])
+{
+	_cleanup_fd_ int fd = open(d->config.key_file, O_RDONLY | O_CLOEXEC);
+	int rc = fd < 0 ? -errno : io_read_full(fd, d->key, sizeof(d->key));
+
+	if (rc)
+		snprintf(why, WHY_BYTES, "cannot read %d bytes of key from %s: %s", LINK_KEY_BYTES,
+			 d->config.key_file, strerror(-rc));
+	return rc;
+}
+
+/* MemAvailable in /proc/meminfo. */
+static uint64_t available_bytes(void)
+{
+	_cleanup_free_ char *text = NULL;
+	unsigned long long kib = 0;
+	const char *line;
+	size_t len;
+
+	if (!io_read_file("/proc/meminfo", 1 << 16, &text, &len)) {
+		line = strstr(text, "MemAvailable:");
+		if (line)
+			sscanf(line, "MemAvailable: %llu", &kib);
+	}
+	return (uint64_t)kib << 10;
+}
+
+static void on_signal(evutil_socket_t sig, short what, void *arg)
+{
+	(void)sig;
+	(void)what;
+	daemon_stop(arg);
+}
+
+/* Whoever started us waits for the cluster to be whole. */
+static void check_ready(evutil_socket_t fd, short what, void *arg)
+{
+	struct timeval again = { 0, 10000 };
+	struct daemon *d = arg;
+
+	(void)fd;
+	(void)what;
+	if (!peers_complete(d)) {
+		event_base_once(d->base, -1, EV_TIMEOUT, check_ready, d, &again);
+		return;
+	}
+	log_info("ready: %u hosts", d->host_count);
+	if (io_write_full(d->config.ready_fd, "k", 1))
+		log_warn("whoever started us does not wait any more");
+	close(d->config.ready_fd);
+	d->config.ready_fd = -1;
+}
+
+static int start(struct daemon *d, char why[WHY_BYTES])
+{
+	enum vmm_accel found;
+	int rc = hosts_read(d, why);
+
+	if (!rc)
+		rc = read_key(d, why);
+	if (!rc)
+		rc = vmm_probe_accel(d->config.accel, &found, why, WHY_BYTES);
+	if (rc)
+		return rc;
+	log_info("accelerator %s: %s", vmm_accel_name(found), why);
+	d->config.accel = found;
+	d->mem_bytes = d->config.mem_bytes;
+	if (!d->mem_bytes)
+		d->mem_bytes = d->self->mem_bytes ? d->self->mem_bytes : available_bytes() / 10 * 9;
+	rc = control_start(d, why);
+	if (!rc)
+		rc = peers_start(d, why);
+	return rc;
+}
+
+static void stop(struct daemon *d)
+{
+	control_stop(d);
+	peers_stop(d);
+	hosts_free(d);
+	sodium_memzero(d->key, sizeof(d->key));
+}
+
+int main(int argc, char **argv)
+{
+	struct daemon d = { .config = { .cluster = "default", .clone_percent = 25, .sweep_pages = 8192,
+					.ready_fd = -1 }, .next_guest = 1 };
+	struct event *term, *intr;
+	char why[WHY_BYTES] = "";
+	int rc;
+
+	argp_parse(&argp, argc, argv, 0, NULL, &d.config);
+	log_init("sfd", LOG_LVL_INFO);
+	signal(SIGPIPE, SIG_IGN);
+	if (sodium_init() < 0)
+		return EXIT_FAILURE;
+	/* children are found again by these, whatever becomes of us (sfctl clean) */
+	setenv("SF_CLUSTER", d.config.cluster, 1);
+	setenv("SF_HOST", d.config.host, 1);
+	LIST_INIT(&d.families);
+	LIST_INIT(&d.guests);
+	d.base = event_base_new();
+	rc = d.base ? start(&d, why) : -ENOMEM;
+	if (rc) {
+		log_err("%s", *why ? why : strerror(-rc));
+		if (d.config.ready_fd >= 0)
+			dprintf(d.config.ready_fd, "%s\n", *why ? why : strerror(-rc));
+		return EXIT_FAILURE;
+	}
+	term = evsignal_new(d.base, SIGTERM, on_signal, &d);
+	intr = evsignal_new(d.base, SIGINT, on_signal, &d);
+	event_add(term, NULL);
+	event_add(intr, NULL);
+	if (d.config.ready_fd >= 0)
+		check_ready(-1, 0, &d);
+	event_base_dispatch(d.base);
+	event_free(term);
+	event_free(intr);
+	stop(&d);
+	event_base_free(d.base);
+	return EXIT_SUCCESS;
+}

@@ -1,0 +1,520 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Starts sf-memtap, talks to it, remembers for it. */
+#define _GNU_SOURCE
+#include "host/sfd/pager.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <event2/event.h>
+#include <grp.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/io.h"
+#include "common/log.h"
+#include "host/sfd/paths.h"
+
+#define PAGER_MAX_DEATHS 5
+#define PAGER_DEATHS_S 10
+
+/* One thing said to sf-memtap, with the descriptors that belong to it (ours). */
+struct saying {
+	struct memtap_request request;
+	int fds[2];
+	unsigned nfds;
+	bool sent;
+	bool keep;		/* to be said again to the next one */
+	pager_done *done;
+	void *arg;
+	TAILQ_ENTRY(saying) entry;
+};
+TAILQ_HEAD(sayings, saying);
+
+struct pager {
+	struct daemon *daemon;
+	char name[64];
+	uid_t uid;
+	pid_t pid;
+	int sock;
+	struct event *readable, *writable;
+	struct sayings pending;		/* not answered yet, in order */
+	struct sayings kept;		/* answered, valid still, in order */
+	int page_fds[MEMTAP_MAX_FILES];	/* -1: no such file */
+	uint64_t ram_bytes;
+	uint32_t next_vm;
+	unsigned deaths;
+	uint64_t first_death_ns;
+	void (*failed)(void *arg);
+	void *arg;
+};
+
+static void saying_free(struct saying *s)
+{
+	for (unsigned i = 0; i < s->nfds; i++)
+		close(s->fds[i]);
+	free(s);
+}
+
+static void pager_flush(struct pager *p)
+{
+	struct saying *s;
+
+	TAILQ_FOREACH(s, &p->pending, entry) {
+		int rc;
+
+		if (s->sent)
+			continue;
+		rc = io_send_fds(p->sock, &s->request, sizeof(s->request), s->fds, s->nfds);
+		if (rc == -EAGAIN) {
+			event_add(p->writable, NULL);
+			return;
+		}
+		if (rc)
+			return;	/* it died: what comes next is said to the next one */
+		s->sent = true;
+	}
+}
+
+static int pager_say(struct pager *p, const struct memtap_request *request, const int *fds, unsigned nfds,
+		     bool keep, pager_done *done, void *arg)
+{
+	struct saying *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return -ENOMEM;
+	s->request = *request;
+	s->keep = keep;
+	s->done = done;
+	s->arg = arg;
+	for (; s->nfds < nfds; s->nfds++) {
+		s->fds[s->nfds] = fcntl(fds[s->nfds], F_DUPFD_CLOEXEC, 3);
+		if (s->fds[s->nfds] < 0) {
+			int rc = -errno;
+
+			saying_free(s);
+			return rc;
+		}
+	}
+	TAILQ_INSERT_TAIL(&p->pending, s, entry);
+	pager_flush(p);
+	return 0;
+}
+
+/* ---- answers ---- */
+
+/* What must not be said to a next process any more. */
+static void unkeep(struct pager *p, bool (*match)(const struct saying *s, uint32_t number), uint32_t number)
+{
+	struct saying *s, *next;
+
+	for (s = TAILQ_FIRST(&p->kept); s; s = next) {
+		next = TAILQ_NEXT(s, entry);
+		if (!match(s, number))
+			continue;
+		TAILQ_REMOVE(&p->kept, s, entry);
+		saying_free(s);
+	}
+	TAILQ_FOREACH(s, &p->pending, entry) {
+		if (match(s, number))
+			s->keep = false;
+	}
+}
+
+static bool about_file(const struct saying *s, uint32_t file)
+{
+	switch (s->request.op) {
+	case MEMTAP_FILE:
+	case MEMTAP_ARM:
+	case MEMTAP_BEGIN:
+	case MEMTAP_BEGIN_LOCAL:
+		return s->request.file == file;
+	default:
+		return false;
+	}
+}
+
+static bool about_clone(const struct saying *s, uint32_t vm)
+{
+	return s->request.op == MEMTAP_CLONE && s->request.vm == vm;
+}
+
+/* Its pages have been handed down: only now nothing of it may be needed again. */
+static void file_free(struct pager *p, unsigned file)
+{
+	unkeep(p, about_file, file);
+	close(p->page_fds[file]);
+	p->page_fds[file] = -1;
+}
+
+static void pager_answered(struct pager *p, const struct memtap_reply *reply)
+{
+	struct saying *s = TAILQ_FIRST(&p->pending);
+
+	if (!s || !s->sent || s->request.op != reply->op) {
+		log_err("memtap %s: an answer out of turn (op %u)", p->name, reply->op);
+		kill(p->pid, SIGKILL);
+		return;
+	}
+	TAILQ_REMOVE(&p->pending, s, entry);
+	if (reply->error && !s->done)
+		log_warn("memtap %s: request %u failed: %s", p->name, reply->op, strerror(reply->error));
+	if (s->request.op == MEMTAP_FILE_GONE)
+		file_free(p, s->request.file);
+	if (s->keep && !reply->error)
+		TAILQ_INSERT_TAIL(&p->kept, s, entry);
+	if (s->done)
+		s->done(s->arg, -reply->error, reply);
+	if (!s->keep || reply->error)
+		saying_free(s);
+	else
+		s->done = NULL;
+}
+
+static int pager_spawn(struct pager *p, char why[WHY_BYTES]);
+
+static void pager_died(struct pager *p)
+{
+	char why[WHY_BYTES];
+	struct saying *s;
+	uint64_t now = io_now_ns();
+	int status = 0;
+
+	event_free(p->readable);
+	event_free(p->writable);
+	close(p->sock);
+	kill(p->pid, SIGKILL);
+	waitpid(p->pid, &status, 0);
+	p->pid = 0;
+	if (now - p->first_death_ns > PAGER_DEATHS_S * 1000000000ull) {
+		p->first_death_ns = now;
+		p->deaths = 0;
+	}
+	log_warn("memtap %s: ended (status 0x%x), starting another", p->name, status);
+	/* what was kept is said first, marked as said before; what was not answered follows */
+	TAILQ_FOREACH(s, &p->pending, entry)
+		s->sent = false;
+	while ((s = TAILQ_LAST(&p->kept, sayings))) {
+		TAILQ_REMOVE(&p->kept, s, entry);
+		s->request.flags |= MEMTAP_F_AGAIN;
+		s->sent = false;
+		TAILQ_INSERT_HEAD(&p->pending, s, entry);
+	}
+	if (++p->deaths > PAGER_MAX_DEATHS) {
+		log_err("memtap %s: died %u times, giving up", p->name, p->deaths);
+		p->failed(p->arg);
+	} else if (pager_spawn(p, why)) {
+		log_err("memtap %s: %s", p->name, why);
+		p->failed(p->arg);
+	}
+}
+
+static void pager_readable(evutil_socket_t fd, short what, void *arg)
+{
+	struct pager *p = arg;
+	struct memtap_stats stats;
+	pid_t pid = p->pid;
+
+	(void)what;
+	for (;;) {
+		ssize_t got = recv(fd, &stats, sizeof(stats), MSG_DONTWAIT);
+
+		if (got < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (got < (ssize_t)sizeof(stats.head)) {
+			pager_died(p);
+			return;
+		}
+		pager_answered(p, &stats.head);
+		if (p->pid != pid)
+			return;
+	}
+}
+
+static void pager_writable(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	pager_flush(arg);
+}
+
+/* ---- the process ---- */
+
+/* In the child: becomes an unprivileged process in namespaces of its own, then sf-memtap. */
+static void become_memtap(struct pager *p, int sock, const char *program)
+{
+	struct rlimit no_core = { 0, 0 };
+	char number[16];
+	char *argv[] = { (char *)program, number, p->name, NULL };
+
+	snprintf(number, sizeof(number), "%d", 3);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (dup2(sock, 3) < 0 || close_range(4, ~0u, 0))
+		_exit(126);
+	setrlimit(RLIMIT_CORE, &no_core);
+	/* its UDP socket was made in the host's network; it needs no network of its own */
+	if (unshare(CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS) || setgroups(0, NULL) ||
+	    setresgid(p->uid, p->uid, p->uid) || setresuid(p->uid, p->uid, p->uid) ||
+	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		_exit(126);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);	/* a change of user cleared it */
+	execv(program, argv);
+	_exit(127);
+}
+
+static int pager_spawn(struct pager *p, char why[WHY_BYTES])
+{
+	char program[PATH_MAX];
+	int pair[2];
+	pid_t pid;
+
+	paths_libexec(p->daemon, "sf-memtap", program, sizeof(program));
+	if (access(program, X_OK)) {
+		snprintf(why, WHY_BYTES, "cannot run %.160s: %s", program, strerror(errno));
+		return -errno;
+	}
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) {
+		snprintf(why, WHY_BYTES, "no socket for sf-memtap: %s", strerror(errno));
+		return -errno;
+	}
+	pid = fork();
+	if (!pid)
+		become_memtap(p, pair[1], program);
+	close(pair[1]);
+	if (pid < 0) {
+		snprintf(why, WHY_BYTES, "cannot start sf-memtap: %s", strerror(errno));
+		close(pair[0]);
+		return -EAGAIN;
+	}
+	p->pid = pid;
+	p->sock = pair[0];
+	io_set_nonblock(p->sock, true);
+	p->readable = event_new(p->daemon->base, p->sock, EV_READ | EV_PERSIST, pager_readable, p);
+	p->writable = event_new(p->daemon->base, p->sock, EV_WRITE, pager_writable, p);
+	event_priority_set(p->readable, 0);
+	event_add(p->readable, NULL);
+	pager_flush(p);
+	return 0;
+}
+
+/* Makes the UDP socket on the host's address. Return: the descriptor, or -errno. */
+static int udp_socket(struct in_addr addr, uint16_t *port)
+{
+	_cleanup_fd_ int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr = addr };
+	socklen_t len = sizeof(at);
+	int room = 4 << 20;
+
+	if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof(at)) ||
+	    getsockname(fd, (struct sockaddr *)&at, &len))
+		return -errno;
+	/* a burst of pages must not overflow the receiver; FORCE: we are root */
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room));
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room));
+	*port = ntohs(at.sin_port);
+	return steal_fd(&fd);
+}
+
+struct pager *pager_start(struct daemon *d, const char *name, uid_t uid, uint64_t ram_bytes, uint16_t *port,
+			  void (*failed)(void *arg), void *arg, char why[WHY_BYTES])
+{
+	struct memtap_request init = { .op = MEMTAP_INIT, .bytes = ram_bytes, .arg = d->config.sweep_pages };
+	_cleanup_fd_ int udp = udp_socket(d->self->addr, port);
+	struct pager *p = calloc(1, sizeof(*p));
+
+	if (udp < 0 || !p) {
+		snprintf(why, WHY_BYTES, "no UDP socket on %s for pages: %s", inet_ntoa(d->self->addr),
+			 strerror(udp < 0 ? -udp : ENOMEM));
+		free(p);
+		return NULL;
+	}
+	p->daemon = d;
+	snprintf(p->name, sizeof(p->name), "%s", name);
+	p->uid = uid;
+	p->ram_bytes = ram_bytes;
+	p->failed = failed;
+	p->arg = arg;
+	TAILQ_INIT(&p->pending);
+	TAILQ_INIT(&p->kept);
+	for (unsigned i = 0; i < MEMTAP_MAX_FILES; i++)
+		p->page_fds[i] = -1;
+	if (pager_spawn(p, why)) {
+		free(p);
+		return NULL;
+	}
+	if (pager_say(p, &init, &udp, 1, true, NULL, NULL)) {
+		snprintf(why, WHY_BYTES, "out of memory");
+		pager_stop(p);
+		return NULL;
+	}
+	return p;
+}
+
+void pager_stop(struct pager *p)
+{
+	struct saying *s;
+
+	if (!p)
+		return;
+	if (p->pid) {
+		event_free(p->readable);
+		event_free(p->writable);
+		close(p->sock);
+		kill(p->pid, SIGKILL);
+		waitpid(p->pid, NULL, 0);
+	}
+	while ((s = TAILQ_FIRST(&p->pending))) {
+		TAILQ_REMOVE(&p->pending, s, entry);
+		saying_free(s);
+	}
+	while ((s = TAILQ_FIRST(&p->kept))) {
+		TAILQ_REMOVE(&p->kept, s, entry);
+		saying_free(s);
+	}
+	for (unsigned i = 0; i < MEMTAP_MAX_FILES; i++) {
+		if (p->page_fds[i] >= 0)
+			close(p->page_fds[i]);
+	}
+	free(p);
+}
+
+pid_t pager_pid(const struct pager *p)
+{
+	return p->pid;
+}
+
+/* ---- what is said ---- */
+
+int pager_parent(struct pager *p, int uffd, int ram_fd, uint64_t base, pager_done *done, void *arg)
+{
+	struct memtap_request r = { .op = MEMTAP_PARENT, .base = base, .bytes = p->ram_bytes };
+	int fds[2] = { uffd, ram_fd };
+	int rc = pager_say(p, &r, fds, 2, true, done, arg);
+
+	close(uffd);
+	return rc;
+}
+
+/* A memfd that any user who is handed it may open again: QEMU does, by /proc/self/fd. */
+static int make_memfd(const char *name, uint64_t bytes)
+{
+	_cleanup_fd_ int fd = memfd_create(name, MFD_CLOEXEC);
+
+	if (fd < 0 || ftruncate(fd, (off_t)bytes) || fchmod(fd, 0666))
+		return -errno;
+	return steal_fd(&fd);
+}
+
+int pager_file_new(struct pager *p)
+{
+	struct memtap_request r = { .op = MEMTAP_FILE };
+	_cleanup_fd_ int pages = -1, map = -1;
+	int fds[2], rc;
+
+	while (r.file < MEMTAP_MAX_FILES && p->page_fds[r.file] >= 0)
+		r.file++;
+	if (r.file == MEMTAP_MAX_FILES)
+		return -ENFILE;
+	pages = make_memfd("sf-pages", p->ram_bytes);
+	map = make_memfd("sf-map", p->ram_bytes / MEMTAP_PAGE_BYTES);
+	if (pages < 0 || map < 0)
+		return pages < 0 ? pages : map;
+	fds[0] = pages;
+	fds[1] = map;
+	rc = pager_say(p, &r, fds, 2, true, NULL, NULL);
+	if (rc)
+		return rc;
+	p->page_fds[r.file] = steal_fd(&pages);
+	return (int)r.file;
+}
+
+int pager_file_fd(struct pager *p, unsigned file)
+{
+	return p->page_fds[file];
+}
+
+void pager_file_gone(struct pager *p, unsigned file)
+{
+	struct memtap_request r = { .op = MEMTAP_FILE_GONE, .file = file };
+
+	pager_say(p, &r, NULL, 0, false, NULL, NULL);
+}
+
+int pager_arm(struct pager *p, unsigned file, uint64_t snapshot, const uint8_t key[MEMTAP_KEY_BYTES],
+	      pager_done *done, void *arg)
+{
+	struct memtap_request r = { .op = MEMTAP_ARM, .file = file, .snapshot = snapshot };
+
+	memcpy(r.key, key, sizeof(r.key));
+	return pager_say(p, &r, NULL, 0, true, done, arg);
+}
+
+int pager_begin(struct pager *p, unsigned file, uint64_t snapshot, const uint8_t key[MEMTAP_KEY_BYTES],
+		struct in_addr server, uint16_t port)
+{
+	struct memtap_request r = { .op = MEMTAP_BEGIN, .file = file, .snapshot = snapshot };
+	struct sockaddr_in6 *to = &r.source.addr;
+
+	memcpy(r.key, key, sizeof(r.key));
+	to->sin6_family = AF_INET6;
+	to->sin6_port = htons(port);
+	to->sin6_addr.s6_addr[10] = to->sin6_addr.s6_addr[11] = 0xff;
+	memcpy(&to->sin6_addr.s6_addr[12], &server, 4);
+	return pager_say(p, &r, NULL, 0, true, NULL, NULL);
+}
+
+int pager_begin_local(struct pager *p, unsigned file, unsigned other)
+{
+	struct memtap_request r = { .op = MEMTAP_BEGIN_LOCAL, .file = file, .other = other };
+
+	return pager_say(p, &r, NULL, 0, true, NULL, NULL);
+}
+
+int pager_clone(struct pager *p, unsigned file, int uffd, uint64_t base, uint32_t *vm, pager_done *done,
+		void *arg)
+{
+	struct memtap_request r = { .op = MEMTAP_CLONE, .file = file, .vm = p->next_vm++, .base = base,
+				    .bytes = p->ram_bytes };
+	int rc = pager_say(p, &r, &uffd, 1, true, done, arg);
+
+	close(uffd);
+	*vm = r.vm;
+	return rc;
+}
+
+void pager_clone_gone(struct pager *p, uint32_t vm)
+{
+	struct memtap_request r = { .op = MEMTAP_CLONE_GONE, .vm = vm };
+
+	unkeep(p, about_clone, vm);
+	pager_say(p, &r, NULL, 0, false, NULL, NULL);
+}
+
+int pager_stats(struct pager *p, uint32_t vm, pager_done *done, void *arg)
+{
+	struct memtap_request r = { .op = MEMTAP_STATS, .vm = vm };
+
+	return pager_say(p, &r, NULL, 0, false, done, arg);
+}
+
+void pager_forget(struct pager *p, void *arg)
+{
+	struct saying *s;
+
+	TAILQ_FOREACH(s, &p->pending, entry) {
+		if (s->arg == arg)
+			s->done = NULL;
+	}
+}

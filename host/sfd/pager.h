@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The sf-memtap of a family on this host, and the keeping of what must outlive it.
+ *
+ * Everything said to sf-memtap (proto/memtap.h) is remembered here with its descriptors. When the
+ * process dies another one is started and told again; requests without an answer are sent again.
+ * After PAGER_MAX_DEATHS deaths in PAGER_DEATHS_S seconds it is given up: `failed` is called.
+ */
+#ifndef HOST_SFD_PAGER_H
+#define HOST_SFD_PAGER_H
+
+#include <netinet/in.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "host/sfd/daemon.h"
+#include "proto/memtap.h"
+
+struct pager;
+
+/* The answer to a request; for MEMTAP_STATS `reply` is the head of a struct memtap_stats. */
+typedef void pager_done(void *arg, int error, const struct memtap_reply *reply);
+
+/*
+ * Starts it as user `uid`, with a UDP socket on this host's address (*port gets its port). Return:
+ * the pager, to pager_stop(), or NULL with a sentence. `failed(arg)`: it cannot be kept alive.
+ */
+struct pager *pager_start(struct daemon *d, const char *name, uid_t uid, uint64_t ram_bytes,
+			  uint16_t *port, void (*failed)(void *arg), void *arg, char why[WHY_BYTES]);
+void pager_stop(struct pager *p);
+pid_t pager_pid(const struct pager *p);
+
+/* The VM that was booted. Takes `uffd`; `ram_fd` is borrowed. */
+int pager_parent(struct pager *p, int uffd, int ram_fd, uint64_t base, pager_done *done, void *arg);
+
+/* A new, empty page file. Return: its number, or -errno. */
+int pager_file_new(struct pager *p);
+/* Its pages, for clones to map. Return: the descriptor, the pager's. */
+int pager_file_fd(struct pager *p, unsigned file);
+/* No one needs it here any more. */
+void pager_file_gone(struct pager *p, unsigned file);
+
+/* See MEMTAP_ARM, MEMTAP_BEGIN, MEMTAP_BEGIN_LOCAL. */
+int pager_arm(struct pager *p, unsigned file, uint64_t snapshot, const uint8_t key[MEMTAP_KEY_BYTES],
+	      pager_done *done, void *arg);
+int pager_begin(struct pager *p, unsigned file, uint64_t snapshot, const uint8_t key[MEMTAP_KEY_BYTES],
+		struct in_addr server, uint16_t port);
+int pager_begin_local(struct pager *p, unsigned file, unsigned other);
+
+/* A clone maps `file`. Takes `uffd`. *vm gets the clone's number here. */
+int pager_clone(struct pager *p, unsigned file, int uffd, uint64_t base, uint32_t *vm, pager_done *done,
+		void *arg);
+void pager_clone_gone(struct pager *p, uint32_t vm);
+
+/* Counters of one clone, or MEMTAP_ALL. */
+int pager_stats(struct pager *p, uint32_t vm, pager_done *done, void *arg);
+
+/* No callback with this argument any more. */
+void pager_forget(struct pager *p, void *arg);
+
+#endif

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Wires a QEMU to its port, its XenStore and its agent. */
+#define _GNU_SOURCE
+#include "host/sfd/vm.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "common/cleanup.h"
+#include "common/io.h"
+#include "common/log.h"
+#include "host/sfd/paths.h"
+#include "proto/agent-socket.h"
+#include "proto/xenstore-tree.h"
+
+static void vm_ended(struct vm *vm, const char *why)
+{
+	if (vm->ended)
+		return;
+	vm->ended = true;
+	vm->kind->ended(vm, why);
+}
+
+/* ---- QEMU ---- */
+
+static void vmm_ram_mapped(void *arg, int uffd, uint64_t base, uint64_t length_bytes)
+{
+	struct vm *vm = arg;
+
+	if (length_bytes != vm->family->ram_bytes) {
+		log_err("vm %s: QEMU mapped %llu bytes", vm->name, (unsigned long long)length_bytes);
+		close(uffd);
+		vmm_ram_accept(vm->vmm, false);
+		return;
+	}
+	vm->kind->ram_mapped(vm, uffd, base);
+}
+
+static void vmm_ready(void *arg)
+{
+	struct vm *vm = arg;
+
+	vm->kind->ready(vm);
+}
+
+static void vmm_ended(void *arg, const char *why)
+{
+	vm_ended(arg, why);
+}
+
+static const struct vmm_events vmm_events = {
+	.ram_mapped = vmm_ram_mapped, .ready = vmm_ready, .ended = vmm_ended,
+};
+
+/* ---- XenStore ---- */
+
+static void xs_send(void *arg, const void *bytes, size_t len)
+{
+	struct vm *vm = arg;
+
+	bufferevent_write(vm->xs_io, bytes, len);
+}
+
+/* The guest wrote something: is it a request to us? */
+static void xs_changed(void *arg, const char *path, const char *value, size_t len)
+{
+	struct vm *vm = arg;
+	char prefix[64];
+	int n = snprintf(prefix, sizeof(prefix), "/local/domain/%u/" SF_XS_REQUEST "/", vm->slot + 1);
+	char text[SF_XS_REQUEST_MAX + 1], key[SF_XS_KEY_MAX + 1];
+
+	if (strncmp(path, prefix, (size_t)n) || !value || !len)
+		return;
+	if (strlen(path + n) > SF_XS_KEY_MAX || strchr(path + n, '/') || len > SF_XS_REQUEST_MAX)
+		return;
+	snprintf(key, sizeof(key), "%s", path + n);
+	memcpy(text, value, len);
+	text[len] = 0;
+	xs_host_remove(vm->xs, path);
+	vm->kind->request(vm, key, text, len);
+}
+
+static const struct xs_hooks xs_hooks = { .send = xs_send, .changed = xs_changed };
+
+static void xs_readable(struct bufferevent *io, void *arg)
+{
+	struct vm *vm = arg;
+	struct evbuffer *in = bufferevent_get_input(io);
+
+	while (vm->xs && evbuffer_get_length(in)) {
+		size_t len = evbuffer_get_contiguous_space(in);
+
+		if (xs_input(vm->xs, evbuffer_pullup(in, (ev_ssize_t)len), len)) {
+			vm_ended(vm, "the guest's XenStore stream made no sense");
+			return;
+		}
+		evbuffer_drain(in, len);
+	}
+	if (vm->kind->received)
+		vm->kind->received(vm);
+}
+
+static void xs_event(struct bufferevent *io, short what, void *arg)
+{
+	(void)io;
+	if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR))
+		vm_ended(arg, "QEMU closed the XenStore port");
+}
+
+int vm_xs_create(struct vm *vm)
+{
+	vm->xs = xs_create(vm->slot + 1, NULL, &xs_hooks, vm);
+	return vm->xs ? 0 : -errno;
+}
+
+int vm_xs_restore(struct vm *vm, const uint8_t *state, size_t len)
+{
+	vm->xs = xs_restore(vm->slot + 1, NULL, &xs_hooks, vm, state, len);
+	return vm->xs ? 0 : -errno;
+}
+
+void vm_answer(struct vm *vm, const char *key, const char *format, ...)
+{
+	char path[sizeof(SF_XS_REPLY) + 1 + SF_XS_KEY_MAX], text[512];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	snprintf(path, sizeof(path), SF_XS_REPLY "/%s", key);
+	log_debug("vm %s: request %s: %s", vm->name, key, text);
+	xs_host_write(vm->xs, path, text, true);
+}
+
+void vm_answer_error(struct vm *vm, const char *key, int error, const char *format, ...)
+{
+	char why[WHY_BYTES];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(why, sizeof(why), format, args);
+	va_end(args);
+	log_info("vm %s: request %s refused: %s", vm->name, key, why);
+	vm_answer(vm, key, "error %s %s", link_errno_name(error < 0 ? -error : error), why);
+}
+
+/* ---- agent ---- */
+
+static void agent_frame(void *arg, const struct agent_frame *frame, const void *payload)
+{
+	struct vm *vm = arg;
+
+	vm->kind->frame(vm, frame, payload);
+}
+
+static void agent_broken(void *arg, const char *why)
+{
+	struct vm *vm = arg;
+	char sentence[WHY_BYTES];
+
+	snprintf(sentence, sizeof(sentence), "the agent's port: %s", why);
+	vm_ended(vm, sentence);
+}
+
+static const struct agent_port_events agent_events = { .frame = agent_frame, .broken = agent_broken };
+
+void vm_resume(struct vm *vm, uint64_t op, unsigned id, unsigned count)
+{
+	struct agent_resume r = { .op = op, .id = id, .count = count, .prefix = FAMILY_PREFIX,
+				  .address = family_address(vm->family, vm->slot).s_addr,
+				  .gateway = vm->family->gateway.s_addr,
+				  .parent = vm->family->base.s_addr, .answer_port = AGENT_ANSWER_PORT };
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	r.realtime_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	memcpy(r.mac, vm->mac, sizeof(r.mac));
+	agent_port_send_now(vm->agent, AGENT_RESUME, &r, sizeof(r));
+}
+
+/* ---- all of it ---- */
+
+/* Makes a pair: one end is ours, the other goes to QEMU. Return: 0 or -errno. */
+static int make_pair(int *ours, int *qemus)
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		return -errno;
+	*ours = pair[0];
+	*qemus = pair[1];
+	return 0;
+}
+
+static int connect_channels(struct vm *vm, int *xs_ours, int *agent_ours)
+{
+	evutil_make_socket_nonblocking(*xs_ours);
+	vm->xs_io = bufferevent_socket_new(vm->daemon->base, *xs_ours,
+					   BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS);
+	if (!vm->xs_io)
+		return -ENOMEM;
+	steal_fd(xs_ours);
+	bufferevent_setcb(vm->xs_io, xs_readable, NULL, xs_event, vm);
+	bufferevent_enable(vm->xs_io, EV_READ | EV_WRITE);
+	vm->agent = agent_port_new(vm->daemon->base, *agent_ours, &agent_events, vm);
+	if (!vm->agent)
+		return -ENOMEM;
+	steal_fd(agent_ours);
+	return 0;
+}
+
+static int start_qemu(struct vm *vm, const struct vm_plan *plan, int tap, int xs_fd, int agent_fd,
+		      char why[WHY_BYTES])
+{
+	struct daemon *d = vm->daemon;
+	char shim[PATH_MAX], kernel[PATH_MAX], initrd[PATH_MAX], console[PATH_MAX];
+	_cleanup_fd_ int console_fd = -1;
+	struct vmm_config config = {
+		.name = vm->name, .qemu = d->config.qemu, .shim = shim, .accel = d->config.accel,
+		.ram_bytes = vm->family->ram_bytes, .cpus = vm->family->cpus, .uid = daemon_next_uid(d),
+		.kernel = kernel, .initrd = initrd, .cmdline = "", .clone = plan->clone,
+		.ram_fd = plan->ram_fd, .tap_fd = tap, .xenstore_fd = xs_fd, .agent_fd = agent_fd,
+	};
+
+	memcpy(config.mac, vm->mac, sizeof(config.mac));
+	paths_libexec(d, "sf-uffd-shim.so", shim, sizeof(shim));
+	paths_guest(d, "vmlinuz", kernel, sizeof(kernel));
+	paths_guest(d, "initrd.img", initrd, sizeof(initrd));
+	if (plan->kernel)
+		config.kernel = plan->kernel;
+	if (plan->initrd)
+		config.initrd = plan->initrd;
+	snprintf(console, sizeof(console), "%s/console.log", d->config.dir);
+	console_fd = open(console, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	config.console_fd = console_fd;
+	return vmm_start(d->base, &config, &vmm_events, vm, &vm->vmm, why, WHY_BYTES);
+}
+
+int vm_start(struct vm *vm, struct family *f, const struct vm_plan *plan, char why[WHY_BYTES])
+{
+	_cleanup_fd_ int tap = -1, xs_ours = -1, xs_qemu = -1, agent_ours = -1, agent_qemu = -1;
+	int rc;
+
+	vm->daemon = f->daemon;
+	vm->family = f;
+	vm->kind = plan->kind;
+	vm->slot = plan->slot;
+	vm->started_ns = io_now_ns();
+	vnet_mac(f->vni, vm->slot, vm->mac);
+	rc = daemon_take_memory(vm->daemon, plan->charge);
+	if (rc) {
+		snprintf(why, WHY_BYTES, "host %s has %llu MB left for guests, %llu MB are needed",
+			 vm->daemon->self->name,
+			 (unsigned long long)(vm->daemon->mem_bytes - vm->daemon->mem_used) >> 20,
+			 (unsigned long long)plan->charge >> 20);
+		return rc;
+	}
+	vm->charge = plan->charge;
+	rc = make_pair(&xs_ours, &xs_qemu);
+	if (!rc)
+		rc = make_pair(&agent_ours, &agent_qemu);
+	if (!rc)
+		rc = connect_channels(vm, &xs_ours, &agent_ours);
+	if (rc)
+		snprintf(why, WHY_BYTES, "no channels: %s", strerror(-rc));
+	if (!rc)
+		rc = vnet_port_open(f->segment, vm->slot, &tap, why, WHY_BYTES);
+	if (!rc)
+		rc = start_qemu(vm, plan, tap, xs_qemu, agent_qemu, why);
+	if (rc)
+		vm_stop(vm);
+	return rc;
+}
+
+void vm_stop(struct vm *vm)
+{
+	vm->ended = true;
+	vmm_destroy(vm->vmm);
+	vm->vmm = NULL;
+	agent_port_free(vm->agent);
+	vm->agent = NULL;
+	if (vm->xs_io)
+		bufferevent_free(vm->xs_io);
+	vm->xs_io = NULL;
+	xs_destroy(vm->xs);
+	vm->xs = NULL;
+	if (vm->family)
+		vnet_port_close(vm->family->segment, vm->slot);
+	if (vm->charge)
+		daemon_give_memory(vm->daemon, vm->charge);
+	vm->charge = 0;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * sfd ↔ sfd: JSON messages (common/link.h) over TLS with the cluster's key.
+ *
+ * Every daemon connects to every other one. A daemon's requests and events go out on the link it
+ * made; what comes in on a link somebody else made is answered there. Who speaks first: the one
+ * who connected, with "hello"; nothing else is served before it. "Home" is the daemon that booted a
+ * VM; it alone decides about the family that comes of it. A daemon that cannot make sense of a
+ * message refuses it with EINVAL and a sentence. When a link from a home is lost, everything of its
+ * families is destroyed here; when a link to a host is lost, home counts its clones as lost.
+ *
+ * Requests, by {"op": …}:
+ *
+ *   hello {version, cluster, host, accel, cpu, mem_bytes} → {version, host, accel, cpu, mem_bytes}
+ *        refused unless version, cluster, accelerator and CPU model are the same: a clone must be
+ *        able to land anywhere
+ *   room {} → {mem_bytes, free_bytes, clone_percent, vms}
+ *   reserve {family: {…}, ticket, slots: [s…]} → {ready: [s…], pages: port}
+ *        family: {number, ram_bytes, cpus, vni, base, prefix, gateway, kernel_cmdline?}
+ *        answered when the QEMUs wait and their memory is in memtap's care
+ *   start {number, ticket, snapshot: hex, key: hex, file, pages, descriptor_bytes, verb,
+ *          request, checkpoint, cancel: [key…], streams: [s…], clones: [{slot, id, serial}]}
+ *          + descriptor and XenStore state → {}       the clones' progress comes as events
+ *        snapshot and key as memtap needs them, pages: the UDP port of home's memtap, file: the
+ *        snapshot's file for home itself; request: the key of the request (`verb`) that made this
+ *        instant, answered in every clone; cancel: requests that were open and are refused there;
+ *        streams: commands that run in the guest; all clones of the ticket are listed, each host
+ *        takes those of its slots
+ *   kill {number, ticket, id?} → {}       id absent: all of the ticket
+ *   release {number, ticket} → {}         nothing of the ticket is left here
+ *   dismiss {number} → {}                 nothing of the family is left here
+ *   vms {} → {vms: […]}                   as control's ps, of this host alone
+ *   output {number, ticket, id, stream, channel} + bytes → {}    clone's host → home; the answer is
+ *                                         the permission for more
+ *
+ * Events (no answer), clone's host → home:
+ *
+ *   running {number, ticket, id}                        its vCPUs run
+ *   result {number, ticket, id, offset, length} + bytes   in order, before ended
+ *   ended {number, ticket, id, state, status?, reason?, exit_us, faults, pages_fetched, bytes_fetched}
+ */
+#ifndef PROTO_PEER_H
+#define PROTO_PEER_H
+
+#define PEER_VERSION 1
+#define PEER_DEFAULT_PORT 1972
+#define PEER_VXLAN_PORT 4789
+#define PEER_RESULT_CHUNK (4u << 20)
+
+#endif
