@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The socket of the agent for libsf in the same guest (proto/agent-socket.h). */
+#ifndef AGENT_LOCAL_H
+#define AGENT_LOCAL_H
+
+#include <stdint.h>
+
+#include "agent/arrive.h"
+#include "agent/loop.h"
+#include "agent/transfer.h"
+
+#define LOCAL_CLIENTS 128
+
+struct local {
+	struct source listener;
+	struct loop *loop;
+	const uint32_t *id;		/* who this VM is */
+	struct transfers *transfers;
+	struct arrive *arrive;
+	unsigned clients;
+};
+
+/* Serves the listening SOCK_SEQPACKET socket; the rest is borrowed for as long as `local` lives. */
+void local_init(struct local *local, struct loop *loop, int listen_fd, const uint32_t *id,
+		struct transfers *transfers, struct arrive *arrive);
+
+#endif
