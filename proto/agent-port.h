@@ -12,10 +12,11 @@
  * goes on without it) and a broken host to the agent (it logs and ends, init restarts it).
  *
  * Getting quiet. sfd sends AGENT_QUIESCE with `xs_sent`, the number of XenStore bytes it has sent
- * in all, and sends nothing more on either port. The agent stops reading from its local XenStore
- * clients, waits for the reply to everything it passed on and until it received `xs_sent` bytes,
- * sends on what commands have printed so far, and answers AGENT_QUIESCED with the number of
- * XenStore bytes it has sent in all; from then on it sends nothing on either port. Both streams are
+ * in all, and from then on sends nothing on either port but the answers to XenStore requests that
+ * were under way. The agent stops reading from its local XenStore clients, waits for the reply to
+ * everything it passed on and until it received at least `xs_sent` bytes, sends on what commands
+ * have printed so far, and answers AGENT_QUIESCED with the number of XenStore bytes it has sent in
+ * all; from then on it sends nothing on either port. Both streams are
  * now empty and stand between two frames: the cut goes through here. After the cut both the parent
  * and each clone get AGENT_RESUME from their own sfd, which tells them who they are. A clone's
  * agent first takes its address, then goes on with XenStore, then answers AGENT_RESUMED. If the

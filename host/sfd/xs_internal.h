@@ -45,7 +45,7 @@ struct xs_server *xs_alloc(unsigned domid, const struct xs_limits *limits,
 struct xs_perms xs_perms_host(unsigned domid);
 struct xs_perms xs_perms_guest(unsigned domid);
 
-/* Sends what waits, unless held. */
+/* Sends what waits; while held, answers alone. */
 void xs_flush(struct xs_server *xs);
 
 /* Hands a change that the guest made to the hook. */

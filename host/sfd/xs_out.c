@@ -3,7 +3,6 @@
 #include "host/sfd/xs_out.h"
 
 #include <endian.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,29 +12,24 @@ _Static_assert(offsetof(struct xs_frame, payload) ==
 
 void xs_out_init(struct xs_out *out)
 {
-	STAILQ_INIT(&out->frames);
-	out->count = 0;
+	TAILQ_INIT(&out->frames);
 	out->events = 0;
 }
 
-static struct xs_frame *take(struct xs_out *out)
+static void take(struct xs_out *out, struct xs_frame *frame)
 {
-	struct xs_frame *frame = STAILQ_FIRST(&out->frames);
-
-	if (!frame)
-		return NULL;
-	STAILQ_REMOVE_HEAD(&out->frames, link);
-	out->count--;
+	TAILQ_REMOVE(&out->frames, frame, link);
 	out->events -= frame->head.type == XS_WATCH_EVENT;
-	return frame;
 }
 
 void xs_out_fini(struct xs_out *out)
 {
 	struct xs_frame *frame;
 
-	while ((frame = take(out)))
+	while ((frame = TAILQ_FIRST(&out->frames))) {
+		take(out, frame);
 		free(frame);
+	}
 }
 
 int xs_out_add(struct xs_out *out, const struct xsd_sockmsg *head, const void *payload)
@@ -47,8 +41,7 @@ int xs_out_add(struct xs_out *out, const struct xsd_sockmsg *head, const void *p
 	frame->head = *head;
 	if (head->len)
 		memcpy(frame->payload, payload, head->len);
-	STAILQ_INSERT_TAIL(&out->frames, frame, link);
-	out->count++;
+	TAILQ_INSERT_TAIL(&out->frames, frame, link);
 	out->events += head->type == XS_WATCH_EVENT;
 	return 0;
 }
@@ -57,7 +50,7 @@ static bool event_waits(const struct xs_out *out, const char *payload, uint32_t 
 {
 	const struct xs_frame *frame;
 
-	STAILQ_FOREACH(frame, &out->frames, link)
+	TAILQ_FOREACH(frame, &out->frames, link)
 		if (frame->head.type == XS_WATCH_EVENT && frame->head.len == len &&
 		    !memcmp(frame->payload, payload, len))
 			return true;
@@ -95,12 +88,15 @@ int xs_out_add_event(struct xs_out *out, const char *path, const char *watch_pat
 	return xs_out_add(out, &head, payload);
 }
 
-struct xs_frame *xs_out_take(struct xs_out *out, size_t *len)
+struct xs_frame *xs_out_take(struct xs_out *out, bool events, size_t *len)
 {
-	struct xs_frame *frame = take(out);
+	struct xs_frame *frame = TAILQ_FIRST(&out->frames);
 
+	while (frame && !events && frame->head.type == XS_WATCH_EVENT)
+		frame = TAILQ_NEXT(frame, link);
 	if (!frame)
 		return NULL;
+	take(out, frame);
 	*len = sizeof(frame->head) + frame->head.len;
 	frame->head.type = htole32(frame->head.type);
 	frame->head.req_id = htole32(frame->head.req_id);

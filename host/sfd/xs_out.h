@@ -4,20 +4,20 @@
 #define HOST_SFD_XS_OUT_H
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/queue.h>
 #include <xen/io/xs_wire.h>
 
 struct xs_frame {
-	STAILQ_ENTRY(xs_frame) link;
+	TAILQ_ENTRY(xs_frame) link;
 	struct xsd_sockmsg head;	/* in host order; little-endian once it is sent */
 	char payload[];			/* right behind the head, as on the wire */
 };
 
 struct xs_out {
-	STAILQ_HEAD(, xs_frame) frames;
-	unsigned count;
+	TAILQ_HEAD(, xs_frame) frames;
 	unsigned events;	/* watch events among them */
 };
 
@@ -37,9 +37,9 @@ int xs_out_add_event(struct xs_out *out, const char *path, const char *watch_pat
 		     const char *token, unsigned max_events);
 
 /*
- * Takes the first frame out, in the byte order of the wire; *len is that of head and payload.
- * Return: it, the caller's to free(), or NULL.
+ * Takes the first frame out, or (events false) the first answer; it is in the byte order of the
+ * wire, *len is that of head and payload. Return: it, the caller's to free(), or NULL.
  */
-struct xs_frame *xs_out_take(struct xs_out *out, size_t *len);
+struct xs_frame *xs_out_take(struct xs_out *out, bool events, size_t *len);
 
 #endif

@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include <endian.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -271,59 +272,26 @@ static void get_watches(struct restore *re)
 	}
 }
 
-/* Reads an event's payload and writes it as the clone gets it. Return: its length. */
-static size_t get_event(struct restore *re, char out[XS_PATH_SIZE + XENSTORE_PAYLOAD_MAX])
-{
-	char path[XS_PATH_SIZE], absolute[XS_PATH_SIZE];
-	size_t len, path_len, token_size;
-	const char *bytes = xs_get_bytes(&re->r, XENSTORE_PAYLOAD_MAX, &len);
-	const char *zero = len ? memchr(bytes, '\0', len) : NULL;
-
-	path_len = zero ? (size_t)(zero - bytes) : 0;
-	token_size = zero ? len - path_len - 1 : 0;
-	if (!path_len || path_len >= sizeof(path) || !token_size ||
-	    memchr(zero + 1, '\0', token_size) != zero + token_size) {
-		re->r.failed = true;
-		return 0;
-	}
-	memcpy(path, bytes, path_len + 1);
-	if (xs_path_resolve(absolute, re->from_home, path, true) ||
-	    xs_path_move(out, path, re->from_home, re->xs->home)) {
-		re->r.failed = true;
-		return 0;
-	}
-	path_len = strlen(out);
-	memcpy(out + path_len + 1, zero + 1, token_size);
-	return path_len + 1 + token_size;
-}
-
 /* An event that the longer name of the new home makes too long for the wire is not sent. */
-static void get_frame(struct restore *re)
+static void get_event(struct restore *re)
 {
-	char event[XS_PATH_SIZE + XENSTORE_PAYLOAD_MAX];
-	struct xsd_sockmsg head = { .type = xs_get_u32(&re->r) };
-	const void *payload = event;
-	size_t len;
+	char old[XS_PATH_SIZE], path[XS_PATH_SIZE], token[XENSTORE_PAYLOAD_MAX];
 
-	head.req_id = xs_get_u32(&re->r);
-	head.tx_id = xs_get_u32(&re->r);
-	if (head.type == XS_WATCH_EVENT)
-		len = get_event(re, event);
-	else
-		payload = xs_get_bytes(&re->r, XENSTORE_PAYLOAD_MAX, &len);
-	head.len = (uint32_t)len;
-	if (re->r.failed || len > XENSTORE_PAYLOAD_MAX)
-		return;
-	if (xs_out_add(&re->xs->out, &head, payload))
+	xs_get_string(&re->r, old, sizeof(old));
+	xs_get_string(&re->r, token, sizeof(token));
+	if (xs_path_resolve(path, re->from_home, old, true) ||
+	    xs_path_move(path, old, re->from_home, re->xs->home))
+		re->r.failed = true;
+	if (!re->r.failed && xs_out_add_event(&re->xs->out, path, path, token, UINT_MAX))
 		re->r.failed = true;
 }
 
-static void get_frames(struct restore *re)
+static void get_events(struct restore *re)
 {
-	uint32_t count = xs_get_count(&re->r, UINT32_MAX, XS_STATE_FRAME_BYTES);
+	uint32_t count = xs_get_count(&re->r, UINT32_MAX, XS_STATE_EVENT_BYTES);
 
 	for (uint32_t i = 0; i < count && !re->r.failed; i++)
-		get_frame(re);
+		get_event(re);
 }
 
 /* Reads what has come of a request: never a whole one, which would have been handled. */
@@ -374,7 +342,7 @@ static void get_state(struct restore *re)
 		return;
 	get_transactions(re);
 	get_watches(re);
-	get_frames(re);
+	get_events(re);
 	get_input(re);
 	if (re->r.left)
 		re->r.failed = true;

@@ -107,16 +107,17 @@ static void save_watches(struct xs_writer *w, const struct xs_watches *watches)
 	}
 }
 
-static void save_frames(struct xs_writer *w, const struct xs_out *out)
+/* Nothing else waits: answers are sent at once. */
+static void save_events(struct xs_writer *w, const struct xs_out *out)
 {
 	const struct xs_frame *frame;
 
-	xs_put_u32(w, out->count);
-	STAILQ_FOREACH(frame, &out->frames, link) {
-		xs_put_u32(w, frame->head.type);
-		xs_put_u32(w, frame->head.req_id);
-		xs_put_u32(w, frame->head.tx_id);
-		xs_put_bytes(w, frame->payload, frame->head.len);
+	xs_put_u32(w, out->events);
+	TAILQ_FOREACH(frame, &out->frames, link) {
+		if (frame->head.type != XS_WATCH_EVENT)
+			continue;
+		xs_put_string(w, frame->payload);
+		xs_put_string(w, frame->payload + strlen(frame->payload) + 1);
 	}
 }
 
@@ -156,7 +157,7 @@ static void save(struct xs_writer *w, const struct xs_server *xs, const struct n
 	TAILQ_FOREACH(ta, &xs->transactions.list, link)
 		save_transaction(w, ta);
 	save_watches(w, &xs->watches);
-	save_frames(w, &xs->out);
+	save_events(w, &xs->out);
 	save_input(w, xs);
 }
 

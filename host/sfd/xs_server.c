@@ -102,10 +102,10 @@ void xs_destroy(struct xs_server *xs)
 
 void xs_flush(struct xs_server *xs)
 {
-	while (!xs->held && xs->out.count) {
-		size_t len;
-		struct xs_frame *frame = xs_out_take(&xs->out, &len);
+	struct xs_frame *frame;
+	size_t len;
 
+	while ((frame = xs_out_take(&xs->out, !xs->held, &len))) {
 		xs->sent += len;
 		xs->hooks.send(xs->arg, &frame->head, len);
 		free(frame);

@@ -8,7 +8,9 @@
  * cannot be followed any further: xs_input() fails for good.
  *
  * The guest is domain `domid`; its relative paths are below /local/domain/<domid>. The host (sfd)
- * acts as domain 0, for which no permission is refused and which no quota bounds.
+ * acts as domain 0, for which no permission is refused and which no quota bounds. The guest owns its
+ * home, so it can make nodes there, but none below nodes of the host. It can't remove a node with
+ * one below that it may not write (in xenstored it could), nor its home.
  */
 #ifndef HOST_SFD_XS_SERVER_H
 #define HOST_SFD_XS_SERVER_H
@@ -28,17 +30,22 @@ struct xs_limits {	/* 0: the default in brackets */
 };
 
 struct xs_hooks {
-	/* Bytes for the guest. */
+	/* Bytes for the guest: one frame or several, whole. */
 	void (*send)(void *arg, const void *bytes, size_t len);
 	/*
 	 * The guest wrote or removed (value NULL) this node, outside of a transaction or by the commit
 	 * of one; called after the change and before the guest's answer is sent. `path` is absolute.
-	 * The hook may change the tree with xs_host_…().
+	 * A removal is told for the node that was named; everything below it went with it. The
+	 * hook may change the tree with xs_host_…(), which leaves `value` as it is (a zero byte is
+	 * behind it), but must not destroy the server.
 	 */
 	void (*changed)(void *arg, const char *path, const char *value, size_t len);
 };
 
-/* Return: a server with an empty home, the caller's to xs_destroy(), or NULL (errno). */
+/*
+ * `domid`: 1..0x7fef. Return: a server with an empty home, the caller's to xs_destroy(), or NULL
+ * (errno).
+ */
 struct xs_server *xs_create(unsigned domid, const struct xs_limits *limits,
 			    const struct xs_hooks *hooks, void *arg);
 void xs_destroy(struct xs_server *xs);
@@ -53,13 +60,18 @@ uint64_t xs_sent(const struct xs_server *xs);
 /* True if no request is half received. */
 bool xs_at_boundary(const struct xs_server *xs);
 
-/* While held, no bytes are sent: watch events wait. Requests must not come in meanwhile. */
+/*
+ * While held, watch events wait. Requests that still come in are answered, so that a guest that is
+ * to get quiet can end what it has begun. May be called from any hook.
+ */
 void xs_hold(struct xs_server *xs, bool held);
 
 /*
  * The host's own access. Relative paths are below the guest's home. A write makes missing parents;
- * nodes are the host's and readable by the guest, unless `guest` (then they are the guest's own to
- * write). Return: 0 or -errno.
+ * nodes are the host's and readable by the guest; the one written is, unless `guest` (then it is the
+ * guest's own to write), also if it was there before. A home can't be removed (-EINVAL). Return: 0
+ * or -errno: -EINVAL for a bad path, -ENOENT for nothing to remove, -E2BIG for a value beyond 4096
+ * bytes.
  */
 int xs_host_write(struct xs_server *xs, const char *path, const char *value, bool guest);
 int xs_host_printf(struct xs_server *xs, const char *path, const char *format, ...)

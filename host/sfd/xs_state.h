@@ -14,7 +14,7 @@
  *   transactions [n]   u32 id, u32 index of its root, u8 failed, u32 bytes,
  *                      touches [n] str path, u64 seen, u8 flags
  *   watches [n]    str path (absolute, or an @event), str token, u8 relative
- *   frames that wait [n]   u32 type, u32 req_id, u32 tx_id, str payload
+ *   events that wait [n]   str path (absolute, relative to home, or an @event), str token
  *   str what has come of a request: the head as on the wire, the payload
  *
  * A node is there once, however many trees share it. Nothing follows behind.
@@ -35,6 +35,6 @@
 #define XS_STATE_TRANSACTION_BYTES (4 + 4 + 1 + 4 + 4)
 #define XS_STATE_TOUCH_BYTES (2 + 8 + 1)
 #define XS_STATE_WATCH_BYTES (2 + 2 + 1)
-#define XS_STATE_FRAME_BYTES (4 + 4 + 4 + 2)
+#define XS_STATE_EVENT_BYTES (2 + 2)
 
 #endif
