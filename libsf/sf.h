@@ -84,7 +84,8 @@ SF_API int sf_count(void);
 
 /*
  * Writes the address of VM `id` (0: the parent) on the private network of parent and clones as text
- * fit for getaddrinfo(), in `text` of `len` bytes (SF_ADDRESS_BYTES are always enough).
+ * fit for getaddrinfo(), in `text` of `len` bytes (SF_ADDRESS_BYTES are always enough). In the parent,
+ * an id of the last sf_clone() of this process or else of the VM's last clone operation.
  *
  * Return: 0. Errors: ENOENT there is no such id, or no network; ENOSPC `len` is too small.
  */
@@ -211,9 +212,13 @@ SF_API int sf_wait_any(int ticket, int timeout_ms);
  */
 SF_API int sf_kill_ticket(int ticket);
 
-/* As sf_status() and sf_result(), for a ticket's clone. Errors: also ENOENT no such ticket. */
+/*
+ * As sf_status(), sf_result() and sf_address(), for a ticket's clone. Errors: also ENOENT no such
+ * ticket.
+ */
 SF_API int sf_status_ticket(int ticket, unsigned id, struct sf_status *status);
 SF_API void *sf_result_ticket(int ticket, unsigned id, size_t *len);
+SF_API int sf_address_ticket(int ticket, unsigned id, char *text, size_t len);
 
 /* ---- Checkpoints: an instant to clone from later ---- */
 

@@ -53,7 +53,7 @@ static json_t *clone_json(int ticket, unsigned id)
 		return NULL;
 	clone = json_pack("{s:i, s:s}", "id", (int)id, "state", state_names[status.state]);
 	set_text(clone, "host", status.host);
-	set_text(clone, "address", sf_address(id, address, sizeof(address)) ? NULL : address);
+	set_text(clone, "address", sf_address_ticket(ticket, id, address, sizeof(address)) ? NULL : address);
 	if (status.state == SF_STATE_EXITED)
 		json_object_set_new(clone, "status", json_integer(status.status));
 	if (status.result_bytes >= 0)
