@@ -6,7 +6,7 @@
  * destinations go to every peer by unicast), a gateway address on the bridge that is the same on
  * every host and never crosses the tunnel, and NAT to the outside. A port is a tap, open in this
  * process; it accepts only frames from the MAC and IPv4 address assigned to it, and it is gone when
- * its descriptors are closed. All in the calling process's network namespace. Calls block for the
+ * its descriptors are closed. All in the calling thread's network namespace. Calls block for the
  * milliseconds netlink takes; none belongs in a clone's critical path. Not thread-safe.
  */
 #ifndef HOST_VNET_VNET_H
@@ -32,22 +32,33 @@ struct vnet_config {
 
 /*
  * Makes a segment. Return: 0 and *segment (the caller's, to vnet_segment_destroy()), or -errno with
- * a sentence in `why`; nothing is left behind then.
+ * a sentence in `why`; nothing is left behind then. -EEXIST: this VNI is here already (or a crash
+ * left it: vnet_clean()); -EADDRINUSE: its network overlaps one that this host is in, another
+ * segment's for instance; -EADDRNOTAVAIL: `underlay` is not this host's; -EINVAL.
  */
 int vnet_segment_create(const struct vnet_config *config, struct vnet_segment **segment,
 			char *why, size_t why_bytes);
 
-/* The other hosts of the segment. Adding one that is there, or removing one that is not, is fine. */
+/*
+ * The other hosts of the segment, the only ones it takes frames from. Adding one that is there, or
+ * removing one that is not, is fine. Return: 0 or -errno.
+ */
 int vnet_peer_add(struct vnet_segment *segment, struct in_addr underlay);
 int vnet_peer_remove(struct vnet_segment *segment, struct in_addr underlay);
 
 /*
  * Makes the port of VM `id` (address base + id, MAC vnet_mac(vni, id)). Return: 0 and *fd, the
- * caller's, without close-on-exec cleared, or -errno with a sentence in `why`.
+ * caller's, close-on-exec, with virtio-net headers (IFF_VNET_HDR) on every frame; or -errno with a
+ * sentence in `why`. -EEXIST: open and not closed yet; -EINVAL: the segment has no such address.
+ * Who hands *fd to another process does well to close its own at once: removing a tap takes tens of
+ * milliseconds, which the last one to close it waits for.
  */
 int vnet_port_open(struct vnet_segment *segment, unsigned id, int *fd, char *why, size_t why_bytes);
 
-/* Takes the port's rules away; the tap goes with the last descriptor. */
+/*
+ * Nothing gets in at the port any more, whoever still has its descriptor; the tap goes with the
+ * last of them, or when the ID is opened again. Takes no time worth naming.
+ */
 void vnet_port_close(struct vnet_segment *segment, unsigned id);
 
 /* Takes everything away. NULL is fine. */
