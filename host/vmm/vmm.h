@@ -7,12 +7,13 @@
  * with every file and socket it needs handed in as a descriptor, and dies with the process that
  * started it. Nothing it uses has a name in a file system that could be left behind.
  *
- * A VM is in one of these states; calls that do not fit get -EINVAL:
+ * A VM is in one of these states; calls that do not fit get -EINVAL, and -EBUSY while another is
+ * under way:
  *
  *   STARTING  process started, QMP not answering yet
  *   WAITING   a clone in the making: -incoming defer          → vmm_load()
  *   RUNNING   vCPUs run                                       → vmm_save()
- *   PAUSED    stopped, device state saved                     → vmm_save(), vmm_cont()
+ *   PAUSED    stopped, device state saved                     → vmm_cont()
  *   ENDED     process gone; only vmm_destroy() is left
  */
 #ifndef HOST_VMM_VMM_H
@@ -74,7 +75,10 @@ struct vmm_events {
 	void (*ram_mapped)(void *arg, int uffd, uint64_t base, uint64_t length_bytes);
 	/* RUNNING was reached for a VM that boots, WAITING for a clone. */
 	void (*ready)(void *arg);
-	/* The process is gone, without vmm_destroy(). `why`: a sentence with the end of its output. */
+	/*
+	 * The process is gone, without vmm_destroy(). `why`: a sentence with the end of its output. A
+	 * call under way got -EPIPE and the same sentence before.
+	 */
 	void (*ended)(void *arg, const char *why);
 };
 
@@ -93,7 +97,8 @@ void vmm_ram_accept(struct vmm *vm, bool ok);
 
 /*
  * Stops the vCPUs and writes the device state (all but the RAM) from the start of `fd`, a regular
- * file or memfd, borrowed until done. Then PAUSED. On an error the VM runs again.
+ * file or memfd, borrowed for the call. Then PAUSED. On an error the VM runs on. A VM that was
+ * started as a clone can not be saved (-EOPNOTSUPP): its RAM is not in a file of its own.
  */
 int vmm_save(struct vmm *vm, int fd, vmm_done *done, void *arg);
 
@@ -115,7 +120,10 @@ const struct vmm_times *vmm_times(const struct vmm *vm);
 enum vmm_state vmm_state(const struct vmm *vm);
 pid_t vmm_pid(const struct vmm *vm);
 
-/* Ends the process (SIGKILL), reaps it, frees everything. No callback follows. NULL is fine. */
+/*
+ * Ends the process (SIGKILL) and frees everything. No callback follows. The event loop reaps the
+ * process as soon as it is gone; a loop that stops before leaves that to init. NULL is fine.
+ */
 void vmm_destroy(struct vmm *vm);
 
 #endif

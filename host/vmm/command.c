@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * QEMU's command line, as a table.
+ *
+ * A parent and its clones must have the same devices at the same places, or the clone cannot load
+ * the parent's state: so every device has its id and address written down, and a clone's line
+ * differs only in how RAM is mapped, in what it waits for, and in having no kernel to load (its
+ * kernel is in the RAM it inherits). What a clone does not need is not there at all: each device
+ * adds to the descriptor and to the time until a clone runs.
+ */
+#define _GNU_SOURCE
+#include "host/vmm/command.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "proto/agent-port.h"
+
+enum condition {
+	ALWAYS = 0,
+	BOOT = 1 << 0,
+	CLONE = 1 << 1,
+	NETWORK = 1 << 2,
+	TCG = 1 << 3,
+	KVM = 1 << 4,
+};
+
+/* In values: {word} is replaced; see `words` below. */
+static const struct {
+	unsigned when;
+	const char *option;
+	const char *value;
+} arguments[] = {
+	{ ALWAYS, "-name", "{name}" },
+	{ ALWAYS, "-machine",
+	  "q35,memory-backend=ram,dump-guest-core=off,mem-merge=off,"
+	  "vmport=off,smbus=off,sata=off,usb=off,graphics=off,smm=off,i8042=off" },
+	{ TCG, "-accel", "tcg,thread=multi,tb-size=128" },
+	{ KVM, "-accel", "kvm" },
+	{ ALWAYS, "-cpu", "{cpu},enforce" },
+	{ ALWAYS, "-smp", "{cpus}" },
+	{ ALWAYS, "-m", "size={ram_mib}M" },
+	{ BOOT, "-object",
+	  "memory-backend-file,id=ram,size={ram_mib}M,mem-path=/proc/self/fd/{ram},share=on" },
+	{ CLONE, "-object",
+	  "memory-backend-file,id=ram,size={ram_mib}M,mem-path=/proc/self/fd/{ram},share=off" },
+
+	{ ALWAYS, "-nodefaults", NULL },
+	{ ALWAYS, "-no-user-config", NULL },
+	{ ALWAYS, "-no-reboot", NULL },
+	{ ALWAYS, "-display", "none" },
+	{ ALWAYS, "-sandbox",
+	  "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny" },
+
+	{ ALWAYS, "-chardev", "socket,id=qmp,fd={qmp}" },
+	{ ALWAYS, "-mon", "chardev=qmp,mode=control" },
+	/* append: a pipe can not be truncated. */
+	{ ALWAYS, "-add-fd", "fd={console},set=1" },
+	{ ALWAYS, "-chardev", "file,id=console,path=/dev/fdset/1,append=on" },
+	{ ALWAYS, "-serial", "chardev:console" },
+
+	{ ALWAYS, "-device",
+	  "virtio-serial-pci,id=ports,bus=pcie.0,addr=0x2,max_ports=3,disable-legacy=on" },
+	{ ALWAYS, "-chardev", "socket,id=xenstore,fd={xenstore}" },
+	{ ALWAYS, "-device",
+	  "virtserialport,id=port1,bus=ports.0,nr=1,chardev=xenstore,name=" XENSTORE_PORT_NAME },
+	{ ALWAYS, "-chardev", "socket,id=agent,fd={agent}" },
+	{ ALWAYS, "-device",
+	  "virtserialport,id=port2,bus=ports.0,nr=2,chardev=agent,name=" AGENT_PORT_NAME },
+	{ ALWAYS, "-object", "rng-builtin,id=random" },
+	{ ALWAYS, "-device",
+	  "virtio-rng-pci,id=rng0,rng=random,bus=pcie.0,addr=0x3,disable-legacy=on" },
+	{ NETWORK, "-netdev", "tap,id=net,fd={tap},vhost=off" },
+	/* guest_announce: a clone that wakes up must not call out its parent's address. */
+	{ NETWORK, "-device",
+	  "virtio-net-pci,id=net0,netdev=net,mac={mac},bus=pcie.0,addr=0x4,disable-legacy=on,"
+	  "guest_announce=off,romfile=" },
+
+	{ BOOT, "-kernel", "/proc/self/fd/{kernel}" },
+	{ BOOT, "-initrd", "/proc/self/fd/{initrd}" },
+	/* A kernel that panics ends the VM at once (with -no-reboot). */
+	{ BOOT | TCG, "-append",
+	  "console=ttyS0 panic=-1 quiet mitigations=off tsc=reliable no_timer_check {cmdline}" },
+	{ BOOT | KVM, "-append", "console=ttyS0 panic=-1 quiet {cmdline}" },
+	{ CLONE, "-incoming", "defer" },
+};
+_Static_assert(2 * ARRAY_SIZE(arguments) + 2 <= COMMAND_MAX_ARGS, "room for every row");
+
+/* Puts a word's replacement in place. */
+typedef void expand(FILE *out, const struct vmm_config *config);
+
+/* QEMU's option syntax splits at commas; a doubled comma is one. */
+static void expand_name(FILE *out, const struct vmm_config *config)
+{
+	for (const char *c = config->name; *c; c++)
+		fprintf(out, *c == ',' ? ",," : "%c", *c);
+}
+
+static void expand_cpu(FILE *out, const struct vmm_config *config)
+{
+	fputs(vmm_cpu_model(config->accel), out);
+}
+
+static void expand_cpus(FILE *out, const struct vmm_config *config)
+{
+	fprintf(out, "%u", config->cpus);
+}
+
+static void expand_ram_mib(FILE *out, const struct vmm_config *config)
+{
+	fprintf(out, "%" PRIu64, config->ram_bytes >> 20);
+}
+
+static void expand_mac(FILE *out, const struct vmm_config *config)
+{
+	const uint8_t *m = config->mac;
+
+	fprintf(out, "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
+}
+
+static void expand_cmdline(FILE *out, const struct vmm_config *config)
+{
+	fputs(config->cmdline ? config->cmdline : "", out);
+}
+
+static const struct {
+	const char *word;
+	expand *expand;		/* or, if NULL … */
+	enum qemu_fd fd;	/* … this number */
+} words[] = {
+	{ "name", expand_name, 0 },
+	{ "cpu", expand_cpu, 0 },
+	{ "cpus", expand_cpus, 0 },
+	{ "ram_mib", expand_ram_mib, 0 },
+	{ "mac", expand_mac, 0 },
+	{ "cmdline", expand_cmdline, 0 },
+	{ "console", NULL, QEMU_FD_CONSOLE },
+	{ "qmp", NULL, QEMU_FD_QMP },
+	{ "ram", NULL, QEMU_FD_RAM },
+	{ "xenstore", NULL, QEMU_FD_XENSTORE },
+	{ "agent", NULL, QEMU_FD_AGENT },
+	{ "tap", NULL, QEMU_FD_TAP },
+	{ "kernel", NULL, QEMU_FD_KERNEL },
+	{ "initrd", NULL, QEMU_FD_INITRD },
+};
+
+static int expand_word(FILE *out, const char *word, size_t len, const struct vmm_config *config)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+		if (strlen(words[i].word) != len || memcmp(words[i].word, word, len))
+			continue;
+		if (words[i].expand)
+			words[i].expand(out, config);
+		else
+			fprintf(out, "%d", words[i].fd);
+		return 0;
+	}
+	return -EINVAL;
+}
+
+/* Replaces the {words} of a value. Return: 0 and *text (the caller's to free), or -errno. */
+static int expand_value(const char *value, const struct vmm_config *config, char **text)
+{
+	size_t len;
+	FILE *out = open_memstream(text, &len);
+	int ret = out ? 0 : -ENOMEM;
+
+	if (!out)
+		return ret;
+	while (*value && !ret) {
+		size_t plain = strcspn(value, "{");
+
+		fwrite(value, 1, plain, out);
+		value += plain;
+		if (*value) {
+			size_t inside = strcspn(++value, "}");
+
+			ret = expand_word(out, value, inside, config);
+			value += inside + 1;
+		}
+	}
+	if (fclose(out) && !ret)
+		ret = -ENOMEM;
+	if (ret) {
+		free(*text);
+		*text = NULL;
+	}
+	return ret;
+}
+
+static unsigned conditions(const struct vmm_config *config)
+{
+	return (config->clone ? CLONE : BOOT) | (config->tap_fd >= 0 ? NETWORK : 0) |
+	       (config->accel == VMM_ACCEL_KVM ? KVM : TCG);
+}
+
+int command_build(const struct vmm_config *config, const char *program,
+		  char *argv[COMMAND_MAX_ARGS])
+{
+	unsigned have = conditions(config);
+	int argc = 0;
+	int ret = 0;
+
+	memset(argv, 0, COMMAND_MAX_ARGS * sizeof(*argv));
+	argv[argc] = strdup(program);
+	ret = argv[argc++] ? 0 : -ENOMEM;
+	for (size_t i = 0; i < ARRAY_SIZE(arguments) && !ret; i++) {
+		if ((arguments[i].when & have) != arguments[i].when)
+			continue;
+		argv[argc] = strdup(arguments[i].option);
+		if (!argv[argc++])
+			ret = -ENOMEM;
+		else if (arguments[i].value)
+			ret = expand_value(arguments[i].value, config, &argv[argc++]);
+	}
+	if (ret)
+		command_free(argv);
+	return ret ? ret : argc;
+}
+
+void command_free(char *argv[COMMAND_MAX_ARGS])
+{
+	for (int i = 0; i < COMMAND_MAX_ARGS; i++) {
+		free(argv[i]);
+		argv[i] = NULL;
+	}
+}
