@@ -4,8 +4,11 @@
  *
  * One memtap process per family of clones (a VM that was booted and everything cloned from it) and
  * host. It owns nothing that must outlive it: every descriptor it works on is kept by sfd as well,
- * so when memtap dies sfd starts another one, says the same things again with MEMTAP_F_AGAIN set,
- * and the clones have waited for a moment.
+ * so when memtap dies sfd starts another one, says the same things again in the same order with
+ * MEMTAP_F_AGAIN set, and the clones have waited for a moment. The first message without that flag
+ * ends the repetition: until it comes the parent's writes and pages that only its RAM has wait,
+ * because a snapshot not yet named could lose pages to them. If sfd has nothing else to say it says
+ * MEMTAP_STATS.
  *
  * Transport: an inherited SOCK_SEQPACKET pair (descriptor number in argv[1]), one message each way
  * per packet, descriptors as SCM_RIGHTS. sfd speaks first and may have many requests under way;
@@ -43,12 +46,16 @@ enum memtap_op {
 	/*
 	 * First message. fds: UDP socket (bound, non-blocking) for mcdist, shared by all snapshots of
 	 * the family here. `bytes` = guest RAM. `arg` = background sweep rate in pages per second
-	 * (0: no sweep).
+	 * (0: no sweep). MEMTAP_F_AGAIN: a repetition follows, see above.
 	 */
 	MEMTAP_INIT = 1,
 	/* The parent is on this host. fds: userfaultfd, RAM memfd. `base`, `bytes` of its mapping. */
 	MEMTAP_PARENT,
-	/* A page file. fds: page memfd (ftruncated to RAM), map memfd (RAM/4096 bytes). `file` is its new number. */
+	/*
+	 * A page file. fds: page memfd (ftruncated to RAM), map memfd (RAM/4096 bytes). `file` is its
+	 * new number. On the parent's host memtap takes it as a hint that MEMTAP_ARM may follow, and
+	 * begins to protect the parent's RAM while it runs: the earlier it comes, the shorter the pause.
+	 */
 	MEMTAP_FILE,
 	/*
 	 * Freeze the parent as it is now into `file`: write-protect all of its RAM; from here on `file`
@@ -71,7 +78,9 @@ enum memtap_op {
 	MEMTAP_CLONE_GONE,
 	/*
 	 * Nobody here needs `file` any more. If an older snapshot still counts on it, its pages are
-	 * handed down first. Without any snapshot left the parent's protection is lifted.
+	 * handed down first: error = EINPROGRESS, as while clones map it or files are filled from it;
+	 * sfd keeps the descriptors, and says this again until the answer is 0. Without any snapshot
+	 * left the parent's protection is lifted.
 	 */
 	MEMTAP_FILE_GONE,
 	/* Counters of clone `vm`, or of the whole process with vm = MEMTAP_ALL. */

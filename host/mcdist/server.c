@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The page server: what is asked for becomes a debt, debts are paid in their order.
+ *
+ * A page is read when its datagram is written, not when it is asked for, so a full socket holds up
+ * nothing but the answers.
+ */
+#include <errno.h>
+#include <event2/event.h>
+#include <stdlib.h>
+
+#include "common/log.h"
+#include "host/mcdist/endpoint.h"
+
+struct mc_server {
+	struct mc_session *session;
+	mc_read_page *read_page;
+	void *arg;
+};
+
+struct mc_server *mc_server_create(struct mc_endpoint *ep, const struct mc_snapshot *snapshot,
+				   mc_read_page *read_page, void *arg)
+{
+	struct mc_session *session = mc_session_get(ep, snapshot);
+	struct mc_server *server;
+
+	if (!session)
+		return NULL;
+	server = session->server ? NULL : calloc(1, sizeof(*server));
+	if (!server) {
+		int error = session->server ? EEXIST : ENOMEM;
+
+		mc_session_put(session);
+		errno = error;
+		return NULL;
+	}
+	server->session = session;
+	server->read_page = read_page;
+	server->arg = arg;
+	session->server = server;
+	return server;
+}
+
+static void debt_free(struct mc_endpoint *ep, struct mc_debt *debt)
+{
+	TAILQ_REMOVE(&ep->debts, debt, link);
+	ep->debt_count--;
+	free(debt);
+}
+
+void mc_server_destroy(struct mc_server *server)
+{
+	struct mc_endpoint *ep;
+	struct mc_debt *debt, *next;
+
+	if (!server)
+		return;
+	ep = server->session->ep;
+	for (debt = TAILQ_FIRST(&ep->debts); debt; debt = next) {
+		next = TAILQ_NEXT(debt, link);
+		if (debt->server == server)
+			debt_free(ep, debt);
+	}
+	server->session->server = NULL;
+	mc_session_put(server->session);
+	free(server);
+}
+
+int mc_server_handle(struct mc_server *server, const struct mc_address *from, const uint8_t *body,
+		     size_t len)
+{
+	struct mc_endpoint *ep = server->session->ep;
+	struct mc_span spans[MC_MAX_RUNS];
+	int count = mc_read_request(body, len, server->session->snapshot.pages, spans);
+
+	if (count < 0)
+		return count;
+	for (int i = 0; i < count; i++) {
+		struct mc_debt *debt;
+
+		if (ep->debt_count >= MC_DEBTS_MAX)
+			break;
+		debt = malloc(sizeof(*debt));
+		if (!debt)
+			break;
+		*debt = (struct mc_debt){ .server = server, .to = *from, .span = spans[i] };
+		TAILQ_INSERT_TAIL(&ep->debts, debt, link);
+		ep->debt_count++;
+	}
+	mc_pay_debts(ep);
+	return 0;
+}
+
+/* Writes the body. Return: its length, or -errno if a page cannot be read now. */
+static ssize_t write_pages(struct mc_server *server, const struct mc_span *span, uint8_t *body)
+{
+	struct mc_pages_writer writer;
+
+	mc_pages_begin(&writer, body, span);
+	for (uint32_t i = 0; i < span->pages; i++) {
+		int got = server->read_page(server->arg, span->gfn + i, mc_pages_room(&writer));
+
+		if (got < 0)
+			return got;
+		mc_pages_add(&writer, got == 0);
+	}
+	return (ssize_t)mc_pages_end(&writer);
+}
+
+/* Return: 0 if the debt is settled one way or another, -EAGAIN if the socket is full. */
+static int pay(struct mc_endpoint *ep, const struct mc_debt *debt)
+{
+	struct mc_server *server = debt->server;
+	ssize_t len = write_pages(server, &debt->span, mc_body(ep));
+	int error;
+
+	if (len < 0)
+		return 0;	/* no telling now: who asked asks again */
+	error = mc_send(server->session, &debt->to, MC_PAGES, (size_t)len);
+	if (error == -EAGAIN)
+		return error;
+	if (error)
+		log_debug("mcdist: answer not sent: error %d", -error);
+	else
+		ep->counters->served += debt->span.pages;
+	return 0;
+}
+
+void mc_pay_debts(struct mc_endpoint *ep)
+{
+	struct mc_debt *debt;
+
+	while ((debt = TAILQ_FIRST(&ep->debts))) {
+		if (pay(ep, debt) == -EAGAIN) {
+			event_add(ep->writable, NULL);
+			return;
+		}
+		debt_free(ep, debt);
+	}
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The bodies of datagrams: written exactly, read with suspicion. */
+#ifndef MCDIST_WIRE_H
+#define MCDIST_WIRE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/mcdist.h"
+
+/* Some pages in a row, in host byte order. */
+struct mc_span {
+	uint64_t gfn;
+	uint32_t pages;		/* 1..MC_MAX_PAGES */
+};
+
+/* Writes a request for `count` (1..MC_MAX_RUNS) spans. Return: the body's length. */
+size_t mc_write_request(uint8_t *body, const struct mc_span *spans, unsigned count);
+
+/*
+ * Reads a request about a VM of `ram_pages`. Return: how many spans there are, or -EBADMSG if any
+ * of it is not as it must be.
+ */
+int mc_read_request(const uint8_t *body, size_t len, uint64_t ram_pages,
+		    struct mc_span spans[MC_MAX_RUNS]);
+
+/* A body of pages while it is written. */
+struct mc_pages_writer {
+	uint8_t *body;
+	size_t len;		/* of the body as it is now */
+	uint32_t count;		/* pages written, zeros as well */
+	uint32_t zero;		/* bits of those that are zeros */
+	struct mc_span span;
+};
+
+/* Starts with no page. `body` has room for MC_MAX_PAGES. */
+void mc_pages_begin(struct mc_pages_writer *w, uint8_t *body, const struct mc_span *span);
+
+/* Where to put the next page of data before mc_pages_add(). */
+uint8_t *mc_pages_room(struct mc_pages_writer *w);
+
+/* The next page is what lies in the room, or is zeros. */
+void mc_pages_add(struct mc_pages_writer *w, bool zero);
+
+/* Finishes, with all pages of the span added. Return: the body's length. */
+size_t mc_pages_end(struct mc_pages_writer *w);
+
+/* Pages as they came. */
+struct mc_pages_reader {
+	struct mc_span span;
+	uint32_t zero;
+	const uint8_t *data;	/* of those that are not zeros */
+};
+
+/* Reads a body of pages. Return: 0, or -EBADMSG if any of it is not as it must be. */
+int mc_read_pages(const uint8_t *body, size_t len, uint64_t ram_pages, struct mc_pages_reader *r);
+
+/* Page number `i` of the span; call with 0, 1, … in order. Return: borrowed; NULL: zeros. */
+const uint8_t *mc_next_page(struct mc_pages_reader *r, uint32_t i);
+
+#endif

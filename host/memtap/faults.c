@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Faults under way: which pages are waited for, and by whom.
+ *
+ * There is one struct mem_fault for a page of a file, however many clones wait for it: it is asked
+ * for once. A fault without waiters is a page that was asked for ahead. It ends when the page is in.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "common/io.h"
+#include "common/log.h"
+#include "host/memtap/memtap.h"
+
+/*
+ * Pages asked for beside one that a clone waits for: those that follow it and are absent, too. The
+ * page waited for travels first and alone, so it is not held up. 0: none.
+ */
+#ifndef MEM_AHEAD_PAGES
+#define MEM_AHEAD_PAGES 7u
+#endif
+
+struct mem_fault {
+	LIST_ENTRY(mem_fault) link;	/* of its bucket */
+	struct mc_want want;		/* .gfn: which page */
+	struct mem_clone *origin;	/* whose counters it is for; NULL: nobody's any more */
+	LIST_HEAD(, mem_waiter) waiters;
+};
+
+struct mem_waiter {
+	LIST_ENTRY(mem_waiter) of_fault, of_clone;
+	struct mem_clone *clone;
+	uint64_t since_ns;
+};
+
+void mem_faults_init(struct mem_faults *faults)
+{
+	for (unsigned i = 0; i < MEM_FAULT_BUCKETS; i++)
+		LIST_INIT(&faults->buckets[i]);
+}
+
+static unsigned bucket_of(uint64_t gfn)
+{
+	return (unsigned)(gfn % MEM_FAULT_BUCKETS);
+}
+
+static struct mem_fault *fault_find(struct mem_file *file, uint64_t gfn)
+{
+	struct mem_fault *f;
+
+	LIST_FOREACH(f, &file->faults.buckets[bucket_of(gfn)], link) {
+		if (f->want.gfn == gfn)
+			return f;
+	}
+	return NULL;
+}
+
+static struct mem_fault *fault_create(struct mem_file *file, uint64_t gfn, struct mem_clone *origin)
+{
+	struct mem_fault *f = calloc(1, sizeof(*f));
+
+	if (!f)
+		return NULL;
+	f->want.gfn = gfn;
+	f->origin = origin;
+	LIST_INIT(&f->waiters);
+	LIST_INSERT_HEAD(&file->faults.buckets[bucket_of(gfn)], f, link);
+	return f;
+}
+
+static void waiter_free(struct mem_waiter *w)
+{
+	LIST_REMOVE(w, of_fault);
+	LIST_REMOVE(w, of_clone);
+	free(w);
+}
+
+static void fault_free(struct mem_fault *f)
+{
+	struct mem_waiter *w;
+
+	while ((w = LIST_FIRST(&f->waiters)))
+		waiter_free(w);
+	LIST_REMOVE(f, link);
+	free(f);
+}
+
+/* Return: false if there is no memory. */
+static bool wait_for(struct mem_fault *f, struct mem_clone *clone)
+{
+	struct mem_waiter *w;
+
+	/* another vCPU of the same clone: one wake is for both */
+	LIST_FOREACH(w, &f->waiters, of_fault) {
+		if (w->clone == clone)
+			return true;
+	}
+	w = malloc(sizeof(*w));
+	if (!w)
+		return false;
+	w->clone = clone;
+	w->since_ns = io_now_ns();
+	LIST_INSERT_HEAD(&f->waiters, w, of_fault);
+	LIST_INSERT_HEAD(&clone->waits, w, of_clone);
+	return true;
+}
+
+static void ask_ahead(struct mem_file *file, uint64_t gfn, struct mem_clone *origin)
+{
+	uint64_t run = snap_file_run(file->pages, gfn + 1, MEM_AHEAD_PAGES, PAGE_ABSENT);
+
+	for (uint64_t i = 1; i <= run && !fault_find(file, gfn + i); i++) {
+		struct mem_fault *f = fault_create(file, gfn + i, origin);
+
+		if (!f)
+			return;
+		mc_fetch_want(file->fetch, &f->want, MC_AHEAD);
+	}
+}
+
+static void ask_remote(struct mem_file *file, struct mem_fault *f)
+{
+	bool fresh = f->want.state == MC_IDLE;
+
+	mc_fetch_want(file->fetch, &f->want, MC_NOW);
+	if (fresh)
+		ask_ahead(file, f->want.gfn, f->origin);
+}
+
+static void answer(struct mem_clone *clone, uint64_t gfn, enum page_state state)
+{
+	if (mem_clone_answer(clone, gfn, state) == 0)
+		return;
+	/* woken later, it asks again */
+	mem_background_retry(clone->m);
+}
+
+static void answer_waiters(struct mem_fault *f, enum page_state state, bool remote)
+{
+	uint64_t now_ns = io_now_ns();
+	struct mem_waiter *w;
+
+	LIST_FOREACH(w, &f->waiters, of_fault) {
+		answer(w->clone, f->want.gfn, state);
+		if (remote)
+			mem_times_add(&w->clone->counters.times, now_ns - w->since_ns);
+	}
+}
+
+static void count_local(struct mem_counters *counters, int state)
+{
+	if (state == PAGE_ZERO)
+		counters->pages_zero++;
+	else if (state == PAGE_PRESENT)
+		counters->pages_local++;
+}
+
+/* The page cannot be had now: the clone waits, and the source is asked if it is far away. */
+static void fault_wait(struct mem_clone *clone, uint64_t gfn, int error)
+{
+	struct mem_file *file = clone->file;
+	struct mem_fault *f = fault_find(file, gfn);
+
+	if (!f)
+		f = fault_create(file, gfn, clone);
+	if (!f || !wait_for(f, clone)) {
+		/* the kernel still knows that it waits, and tells us again when woken */
+		mem_background_retry(clone->m);
+		return;
+	}
+	if (file->source == MEM_REMOTE)
+		ask_remote(file, f);
+	else if (error != -EAGAIN)
+		mem_background_retry(clone->m);
+}
+
+void mem_fault(struct mem_clone *clone, uint64_t gfn)
+{
+	int state = snap_file_state(clone->file->pages, gfn);
+
+	clone->counters.faults++;
+	if (state == PAGE_ABSENT) {
+		state = mem_file_get_now(clone->file, gfn);
+		count_local(&clone->counters, state);
+	}
+	if (state > PAGE_ABSENT)
+		answer(clone, gfn, (enum page_state)state);
+	else
+		fault_wait(clone, gfn, state);
+}
+
+static void count_arrival(struct mem_file *file, struct mem_fault *f, const struct mc_arrival *a,
+			  int state)
+{
+	struct mem_counters *c = f && f->origin ? &f->origin->counters : &file->m->gone;
+
+	c->pages_fetched++;
+	c->bytes_fetched += a->wire_bytes;
+	if (state == PAGE_ZERO)
+		c->pages_zero++;
+	if (f)
+		c->retries += f->want.tries;
+}
+
+/* Return: the page's state now, or -errno. */
+static int put_arrival(struct mem_file *file, const struct mc_arrival *a)
+{
+	if (a->page)
+		return snap_file_put(file->pages, a->gfn, a->page);
+	snap_file_set_zero(file->pages, a->gfn);
+	return PAGE_ZERO;
+}
+
+void mem_faults_arrived(void *arg, const struct mc_arrival *arrival)
+{
+	struct mem_file *file = arg;
+	struct mem_fault *f = fault_find(file, arrival->gfn);
+	int state = snap_file_state(file->pages, arrival->gfn);
+
+	if (f)
+		mc_fetch_done(file->fetch, &f->want, true);
+	if (state == PAGE_ABSENT) {
+		state = put_arrival(file, arrival);
+		if (state < 0) {
+			log_warn("file %u: page %#llx cannot be put in: error %d", file->number,
+				 (unsigned long long)arrival->gfn, -state);
+			mem_background_retry(file->m);
+			return;
+		}
+		count_arrival(file, f, arrival, state);
+	}
+	if (!f)
+		return;
+	answer_waiters(f, (enum page_state)state, true);
+	fault_free(f);
+}
+
+/* Return: -errno if there is no use in asking for more. */
+static int ask_again(struct mem_file *file, struct mem_fault *f)
+{
+	struct mem_clone *origin = f->origin;
+	int state;
+
+	if (f->want.state != MC_IDLE)
+		return 0;
+	state = mem_file_get_now(file, f->want.gfn);
+	if (state < 0)
+		return state;
+	if (state == PAGE_ABSENT) {
+		ask_remote(file, f);
+		return 0;
+	}
+	count_local(origin ? &origin->counters : &file->m->gone, state);
+	answer_waiters(f, (enum page_state)state, false);
+	fault_free(f);
+	return 0;
+}
+
+void mem_faults_ask(struct mem_file *file)
+{
+	for (unsigned i = 0; i < MEM_FAULT_BUCKETS; i++) {
+		struct mem_fault *f, *next;
+
+		for (f = LIST_FIRST(&file->faults.buckets[i]); f; f = next) {
+			int error;
+
+			next = LIST_NEXT(f, link);
+			error = ask_again(file, f);
+			if (error == -EAGAIN)
+				return;
+			if (error) {
+				mem_background_retry(file->m);
+				return;
+			}
+		}
+	}
+}
+
+void mem_faults_drop_clone(struct mem_clone *clone)
+{
+	struct mem_file *file = clone->file;
+	struct mem_waiter *w;
+	struct mem_fault *f;
+
+	while ((w = LIST_FIRST(&clone->waits)))
+		waiter_free(w);
+	for (unsigned i = 0; i < MEM_FAULT_BUCKETS; i++) {
+		LIST_FOREACH(f, &file->faults.buckets[i], link) {
+			if (f->origin == clone)
+				f->origin = NULL;
+		}
+	}
+}
+
+void mem_faults_drop(struct mem_file *file)
+{
+	for (unsigned i = 0; i < MEM_FAULT_BUCKETS; i++) {
+		struct mem_fault *f;
+
+		while ((f = LIST_FIRST(&file->faults.buckets[i]))) {
+			if (file->fetch)
+				mc_fetch_done(file->fetch, &f->want, false);
+			fault_free(f);
+		}
+	}
+}

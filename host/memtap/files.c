@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Page files and where their pages come from. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "host/memtap/memtap.h"
+
+struct mem_file *mem_file_find(struct memtap *m, uint32_t number)
+{
+	struct mem_file *f;
+
+	LIST_FOREACH(f, &m->files, link) {
+		if (f->number == number)
+			return f;
+	}
+	return NULL;
+}
+
+/*
+ * A page file without a source means that a clone operation is being prepared. Where the parent
+ * lives, it is then worth while to begin protecting its memory.
+ */
+static void expect_snapshot(struct memtap *m)
+{
+	bool waiting = false;
+	struct mem_file *f;
+
+	LIST_FOREACH(f, &m->files, link)
+		waiting |= f->source == MEM_WAITING;
+	snap_parent_expect(m->parent, waiting);
+	mem_background_kick(m);
+}
+
+int mem_file_create(struct memtap *m, uint32_t number, int page_fd, int map_fd)
+{
+	struct mem_file *f = calloc(1, sizeof(*f));
+	int error;
+
+	if (!f)
+		return -ENOMEM;
+	f->m = m;
+	f->number = number;
+	mem_faults_init(&f->faults);
+	error = snap_file_create(page_fd, map_fd, m->pages, &f->pages);
+	if (error) {
+		free(f);
+		return error;
+	}
+	LIST_INSERT_HEAD(&m->files, f, link);
+	m->file_count++;
+	expect_snapshot(m);
+	return 0;
+}
+
+/* The source is known: on with those who waited for it. */
+static void file_begun(struct mem_file *file, enum mem_source source)
+{
+	file->source = source;
+	expect_snapshot(file->m);
+	mem_faults_ask(file);
+}
+
+static struct mc_snapshot wire_snapshot(const struct mem_file *file, uint64_t number,
+					const uint8_t *key)
+{
+	struct mc_snapshot s = { .number = number, .pages = file->m->pages };
+
+	memcpy(s.key, key, MC_KEY_BYTES);
+	return s;
+}
+
+/* For mc_server: a page of the snapshot. */
+static int read_for_server(void *arg, uint64_t gfn, uint8_t *page)
+{
+	const struct mem_file *file = arg;
+	int state = snap_read(file->snap, gfn, page);
+
+	return state < 0 ? state : state == PAGE_PRESENT;
+}
+
+int mem_file_freeze(struct mem_file *file, uint64_t snapshot, const uint8_t *key, bool again)
+{
+	struct mc_snapshot s = wire_snapshot(file, snapshot, key);
+	int error;
+
+	file->server = mc_server_create(file->m->endpoint, &s, read_for_server, file);
+	if (!file->server)
+		return -errno;
+	error = again ? snap_add(file->m->parent, file->pages, &file->snap) :
+			snap_freeze(file->m->parent, file->pages, &file->snap);
+	if (error) {
+		mc_server_destroy(file->server);
+		file->server = NULL;
+		return error;
+	}
+	file_begun(file, MEM_SNAPSHOT);
+	return 0;
+}
+
+int mem_file_begin(struct mem_file *file, uint64_t snapshot, const uint8_t *key,
+		   const struct sockaddr_in6 *from)
+{
+	struct mc_snapshot s = wire_snapshot(file, snapshot, key);
+
+	file->fetch = mc_fetch_create(file->m->endpoint, &s, from, mem_faults_arrived, file);
+	if (!file->fetch)
+		return -errno;
+	file_begun(file, MEM_REMOTE);
+	return 0;
+}
+
+int mem_file_begin_local(struct mem_file *file, struct mem_file *other)
+{
+	if (other == file || other->source != MEM_SNAPSHOT)
+		return -EINVAL;
+	file->other = other;
+	other->users++;
+	file_begun(file, MEM_LOCAL);
+	return 0;
+}
+
+static int get_waiting(struct mem_file *file, uint64_t gfn)
+{
+	(void)file;
+	(void)gfn;
+	return -EAGAIN;
+}
+
+static int get_snapshot(struct mem_file *file, uint64_t gfn)
+{
+	return snap_fill(file->snap, gfn);
+}
+
+static int get_local(struct mem_file *file, uint64_t gfn)
+{
+	uint8_t page[SNAP_PAGE_BYTES];
+	int state = snap_read(file->other->snap, gfn, page);
+
+	return state < 0 ? state : snap_file_put(file->pages, gfn, page);
+}
+
+static int get_remote(struct mem_file *file, uint64_t gfn)
+{
+	(void)file;
+	(void)gfn;
+	return PAGE_ABSENT;
+}
+
+int mem_file_get_now(struct mem_file *file, uint64_t gfn)
+{
+	static int (*const get[])(struct mem_file *file, uint64_t gfn) = {
+		[MEM_WAITING] = get_waiting, [MEM_SNAPSHOT] = get_snapshot,
+		[MEM_LOCAL] = get_local,     [MEM_REMOTE] = get_remote,
+		[MEM_RETIRING] = get_waiting, [MEM_RETIRED] = get_waiting,
+	};
+	_Static_assert(sizeof(get) / sizeof(get[0]) == MEM_SOURCES, "one for each source");
+
+	return get[file->source](file, gfn);
+}
+
+void mem_file_destroy(struct mem_file *file)
+{
+	struct memtap *m = file->m;
+
+	mem_faults_drop(file);
+	mc_fetch_destroy(file->fetch);
+	mc_server_destroy(file->server);
+	if (file->other)
+		file->other->users--;
+	snap_file_destroy(file->pages);
+	LIST_REMOVE(file, link);
+	m->file_count--;
+	free(file);
+	expect_snapshot(m);
+}
+
+static void on_retired(void *arg)
+{
+	struct mem_file *file = arg;
+
+	log_debug("file %u: handed down", file->number);
+	snap_file_destroy(file->pages);
+	file->pages = NULL;
+	file->snap = NULL;
+	file->source = MEM_RETIRED;
+}
+
+int mem_file_release(struct mem_file *file)
+{
+	if (file->users || file->source == MEM_RETIRING)
+		return -EINPROGRESS;
+	if (file->source == MEM_SNAPSHOT) {
+		mc_server_destroy(file->server);
+		file->server = NULL;
+		if (!snap_retire(file->snap, on_retired, file)) {
+			file->source = MEM_RETIRING;
+			mem_background_kick(file->m);
+			return -EINPROGRESS;
+		}
+	}
+	mem_file_destroy(file);
+	return 0;
+}

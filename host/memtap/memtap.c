@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The whole of a memtap: put together, taken apart, counted. */
+#include "host/memtap/memtap.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <stdlib.h>
+
+#include "common/log.h"
+
+struct memtap *memtap_create(void)
+{
+	struct memtap *m = calloc(1, sizeof(*m));
+
+	if (!m)
+		return NULL;
+	LIST_INIT(&m->files);
+	LIST_INIT(&m->clones);
+	m->base = event_base_new();
+	if (!m->base || event_base_priority_init(m->base, MEM_PRIORITIES) < 0) {
+		memtap_destroy(m);
+		errno = ENOMEM;
+		return NULL;
+	}
+	return m;
+}
+
+void memtap_destroy(struct memtap *m)
+{
+	struct mem_clone *clone;
+	struct mem_file *file;
+
+	while ((clone = LIST_FIRST(&m->clones)))
+		mem_clone_destroy(clone);
+	/* the order of files does not matter any more */
+	LIST_FOREACH(file, &m->files, link)
+		file->other = NULL;
+	while ((file = LIST_FIRST(&m->files)))
+		mem_file_destroy(file);
+	if (m->parent_readable)
+		event_free(m->parent_readable);
+	snap_parent_destroy(m->parent);
+	mem_background_fini(m);
+	mc_endpoint_destroy(m->endpoint);
+	if (m->base)
+		event_base_free(m->base);
+	free(m);
+}
+
+int memtap_init(struct memtap *m, uint64_t bytes, int sock, uint32_t sweep_pages_per_s, bool again)
+{
+	uint64_t pages = bytes >> SNAP_PAGE_SHIFT;
+	struct snap_parent *parent = snap_parent_create(pages, &m->kept);
+	int error = parent ? mem_background_init(m, sweep_pages_per_s) : -ENOMEM;
+
+	if (!error) {
+		m->endpoint = mc_endpoint_create(m->base, sock, &m->net);
+		if (!m->endpoint)
+			error = -errno;
+	}
+	if (error) {
+		mem_background_fini(m);
+		snap_parent_destroy(parent);
+		return error;
+	}
+	m->parent = parent;
+	m->pages = pages;
+	m->restating = again;
+	if (again)
+		snap_parent_hold(parent);
+	return 0;
+}
+
+void memtap_resume(struct memtap *m)
+{
+	struct mem_file *file;
+
+	m->restating = false;
+	snap_parent_resume(m->parent);
+	if (m->parent_readable)
+		event_add(m->parent_readable, NULL);
+	LIST_FOREACH(file, &m->files, link)
+		mem_faults_ask(file);
+	mem_background_kick(m);
+}
+
+static void on_parent_writes(evutil_socket_t fd, short what, void *arg)
+{
+	struct memtap *m = arg;
+	int error = snap_parent_serve(m->parent);
+
+	(void)fd;
+	(void)what;
+	/* writers that go on all the same have ended (ESRCH), or wait for memory */
+	if (error && error != -ESRCH)
+		mem_background_retry(m);
+}
+
+int memtap_attach_parent(struct memtap *m, int uffd, int ram_fd, uint64_t base)
+{
+	struct event *readable;
+	int error;
+
+	if (snap_parent_attached(m->parent))
+		return -EEXIST;
+	readable = event_new(m->base, uffd, EV_READ | EV_PERSIST, on_parent_writes, m);
+	if (!readable)
+		return -ENOMEM;
+	error = snap_parent_attach(m->parent, uffd, ram_fd, base);
+	if (error) {
+		event_free(readable);
+		return error;
+	}
+	m->parent_readable = readable;
+	if (!m->restating)
+		event_add(readable, NULL);
+	mem_background_kick(m);
+	return 0;
+}
+
+static void add_counters(struct memtap_stats *s, struct mem_times *times,
+			 const struct mem_counters *c)
+{
+	s->faults += c->faults;
+	s->pages_fetched += c->pages_fetched;
+	s->bytes_fetched += c->bytes_fetched;
+	s->pages_local += c->pages_local;
+	s->pages_zero += c->pages_zero;
+	s->retries += c->retries;
+	mem_times_merge(times, &c->times);
+}
+
+void memtap_stats(const struct memtap *m, const struct mem_clone *clone, struct memtap_stats *stats)
+{
+	struct mem_times times = { 0 };
+	const struct mem_clone *c;
+
+	if (clone) {
+		add_counters(stats, &times, &clone->counters);
+	} else {
+		add_counters(stats, &times, &m->gone);
+		LIST_FOREACH(c, &m->clones, link)
+			add_counters(stats, &times, &c->counters);
+		stats->retries = m->net.retries;
+		stats->dropped = m->net.dropped;
+		stats->served = m->net.served;
+		stats->parent_faults = m->kept.faults;
+		stats->parent_copied = m->kept.copied;
+	}
+	stats->fault_ns_median = mem_times_percentile(&times, 50);
+	stats->fault_ns_p99 = mem_times_percentile(&times, 99);
+}

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Starting sf-memtap, talking to it, running tests. The VMs are in vm.c. */
+#include "config.h"
+
+#include "tests/memtap/harness.h"
+
+#include <CUnit/Basic.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "common/io.h"
+
+#define DIE(what)                                                                     \
+	do {                                                                          \
+		fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, what, strerror(errno)); \
+		exit(99);                                                             \
+	} while (0)
+
+void need_userfaultfd(void)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_WP_HUGETLBFS_SHMEM };
+	_cleanup_fd_ int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) < 0) {
+		fprintf(stderr, "skipped: no userfaultfd with write-protect of shared memory: %s\n",
+			strerror(errno));
+		exit(SKIP);
+	}
+}
+
+struct test_file test_file_create(uint32_t number, uint64_t pages)
+{
+	struct test_file f = { .number = number, .pages = pages };
+
+	f.page_fd = memfd_create("pages", MFD_CLOEXEC);
+	f.map_fd = memfd_create("map", MFD_CLOEXEC);
+	if (f.page_fd < 0 || f.map_fd < 0 ||
+	    ftruncate(f.page_fd, (off_t)(pages * MEMTAP_PAGE_BYTES)) < 0 ||
+	    ftruncate(f.map_fd, (off_t)pages) < 0)
+		DIE("memfd");
+	return f;
+}
+
+void test_file_destroy(struct test_file *f)
+{
+	cleanup_close(&f->page_fd);
+	cleanup_close(&f->map_fd);
+}
+
+uint64_t test_file_blocks(int memfd)
+{
+	struct stat st;
+
+	if (fstat(memfd, &st) < 0)
+		DIE("fstat");
+	return (uint64_t)st.st_blocks * 512 / MEMTAP_PAGE_BYTES;
+}
+
+uint64_t test_file_count(const struct test_file *f, enum page_state state)
+{
+	uint64_t count = 0;
+
+	for (uint64_t i = 0; i < f->pages; i++) {
+		uint8_t byte;
+
+		if (pread(f->map_fd, &byte, 1, (off_t)i) != 1)
+			DIE("map");
+		count += byte == state;
+	}
+	return count;
+}
+
+/* Becomes sf-memtap. */
+static void become_memtap(int control, const char *fault)
+{
+	const char *program = getenv("SF_MEMTAP");
+	char number[16];
+
+	if (!program)
+		program = "../../host/memtap/sf-memtap";
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	io_set_inherit(control, true);
+	snprintf(number, sizeof(number), "%d", control);
+	if (fault)
+		setenv("SF_FAULT", fault, 1);
+	else
+		unsetenv("SF_FAULT");
+	execl(program, program, number, "test", NULL);
+	DIE(program);
+}
+
+static void host_spawn(struct test_host *h, uint32_t sweep_pages_per_s, const char *fault,
+		       uint32_t flags)
+{
+	struct memtap_request init = { .op = MEMTAP_INIT, .flags = flags, .arg = sweep_pages_per_s,
+				       .bytes = h->pages * MEMTAP_PAGE_BYTES };
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		DIE("socketpair");
+	h->pid = fork();
+	if (h->pid < 0)
+		DIE("fork");
+	if (!h->pid)
+		become_memtap(pair[1], fault);
+	close(pair[1]);
+	h->control = pair[0];
+	if (host_say(h, &init, &h->udp, 1, NULL))
+		DIE("MEMTAP_INIT");
+}
+
+struct test_host host_start(uint64_t pages, uint32_t sweep_pages_per_s, const char *fault)
+{
+	struct test_host h = { .pages = pages, .addr = { .sin6_family = AF_INET6,
+							 .sin6_addr = IN6ADDR_LOOPBACK_INIT } };
+	socklen_t len = sizeof(h.addr);
+
+	h.udp = socket(AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (h.udp < 0 || bind(h.udp, (struct sockaddr *)&h.addr, len) < 0 ||
+	    getsockname(h.udp, (struct sockaddr *)&h.addr, &len) < 0)
+		DIE("UDP socket");
+	host_spawn(&h, sweep_pages_per_s, fault, 0);
+	return h;
+}
+
+void host_restart(struct test_host *h, uint32_t sweep_pages_per_s)
+{
+	host_spawn(h, sweep_pages_per_s, NULL, MEMTAP_F_AGAIN);
+}
+
+int host_wait(struct test_host *h)
+{
+	int status = 0;
+
+	if (waitpid(h->pid, &status, 0) != h->pid)
+		DIE("waitpid");
+	cleanup_close(&h->control);
+	h->control = -1;
+	h->pid = 0;
+	return status;
+}
+
+void host_kill(struct test_host *h)
+{
+	kill(h->pid, SIGKILL);
+	host_wait(h);
+}
+
+int host_stop(struct test_host *h)
+{
+	int status;
+
+	cleanup_close(&h->control);
+	h->control = -1;
+	status = host_wait(h);
+	cleanup_close(&h->udp);
+	return status;
+}
+
+int host_send(struct test_host *h, const struct memtap_request *r, const int *fds, unsigned nfds)
+{
+	return io_send_fds(h->control, r, sizeof(*r), fds, nfds);
+}
+
+int host_answer(struct test_host *h, struct memtap_stats *stats)
+{
+	struct pollfd p = { .fd = h->control, .events = POLLIN };
+	ssize_t len;
+
+	if (poll(&p, 1, TEST_PATIENCE_MS) != 1)
+		DIE("sf-memtap does not answer");
+	len = recv(h->control, stats, sizeof(*stats), 0);
+	if (len <= 0)
+		return -ECONNRESET;
+	return stats->head.error;
+}
+
+int host_say(struct test_host *h, const struct memtap_request *r, const int *fds, unsigned nfds,
+	     struct memtap_stats *stats)
+{
+	struct memtap_stats answer = { 0 };
+	int error = host_send(h, r, fds, nfds);
+
+	if (!error)
+		error = host_answer(h, &answer);
+	if (stats)
+		*stats = answer;
+	return error;
+}
+
+int host_file(struct test_host *h, const struct test_file *f, uint32_t flags)
+{
+	struct memtap_request r = { .op = MEMTAP_FILE, .flags = flags, .file = f->number };
+	int fds[] = { f->page_fd, f->map_fd };
+
+	return host_say(h, &r, fds, 2, NULL);
+}
+
+void snapshot_key(uint64_t number, uint8_t key[MEMTAP_KEY_BYTES])
+{
+	for (unsigned i = 0; i < MEMTAP_KEY_BYTES; i++)
+		key[i] = (uint8_t)(number * 31 + i);
+}
+
+int host_arm(struct test_host *h, uint32_t file, uint64_t number, uint32_t flags)
+{
+	struct memtap_request r = { .op = MEMTAP_ARM, .flags = flags, .file = file, .snapshot = number };
+
+	snapshot_key(number, r.key);
+	return host_say(h, &r, NULL, 0, NULL);
+}
+
+int host_begin(struct test_host *h, uint32_t file, uint64_t number, const struct test_host *from,
+	       uint32_t flags)
+{
+	struct memtap_request r = { .op = MEMTAP_BEGIN, .flags = flags, .file = file, .snapshot = number,
+				    .source.addr = from->addr };
+
+	snapshot_key(number, r.key);
+	return host_say(h, &r, NULL, 0, NULL);
+}
+
+int host_begin_local(struct test_host *h, uint32_t file, uint32_t other, uint32_t flags)
+{
+	struct memtap_request r = { .op = MEMTAP_BEGIN_LOCAL, .flags = flags, .file = file, .other = other };
+
+	return host_say(h, &r, NULL, 0, NULL);
+}
+
+int host_clone_gone(struct test_host *h, uint32_t vm)
+{
+	struct memtap_request r = { .op = MEMTAP_CLONE_GONE, .vm = vm };
+
+	return host_say(h, &r, NULL, 0, NULL);
+}
+
+int host_file_gone(struct test_host *h, uint32_t file)
+{
+	struct memtap_request r = { .op = MEMTAP_FILE_GONE, .file = file };
+	int first = host_say(h, &r, NULL, 0, NULL), error = first;
+
+	/* each question is a turn of its event loop, in which it does some of what is left */
+	while (error == EINPROGRESS)
+		error = host_say(h, &r, NULL, 0, NULL);
+	return error ? error : first;
+}
+
+struct memtap_stats host_stats(struct test_host *h, uint32_t vm)
+{
+	struct memtap_request r = { .op = MEMTAP_STATS, .vm = vm };
+	struct memtap_stats stats;
+
+	host_say(h, &r, NULL, 0, &stats);
+	return stats;
+}
+
+int run_tests(const char *suite, const struct test *tests, unsigned count, int argc, char **argv)
+{
+	unsigned failed;
+	CU_pSuite s;
+
+	if (CU_initialize_registry() != CUE_SUCCESS)
+		return 99;
+	s = CU_add_suite(suite, NULL, NULL);
+	for (unsigned i = 0; i < count; i++) {
+		if (argc < 2 || strstr(tests[i].name, argv[1]))
+			CU_add_test(s, tests[i].name, tests[i].run);
+	}
+	CU_basic_set_mode(CU_BRM_VERBOSE);
+	CU_basic_run_tests();
+	failed = CU_get_number_of_failures();
+	CU_cleanup_registry();
+	return failed ? 1 : 0;
+}
