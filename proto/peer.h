@@ -18,12 +18,12 @@
  *   reserve {family: {…}, ticket, slots: [s…]} → {ready: [s…], pages: port}
  *        family: {number, ram_bytes, cpus, vni, base, prefix, gateway, kernel_cmdline?}
  *        answered when the QEMUs wait and their memory is in memtap's care
- *   start {number, ticket, snapshot: hex, key: hex, file, pages, descriptor_bytes, verb,
+ *   start {number, ticket, snapshot: hex, key: hex, file, pages, descriptor_bytes, quiesce, verb,
  *          request, checkpoint, cancel: [key…], streams: [s…], clones: [{slot, id, serial}]}
  *          + descriptor and XenStore state → {}       the clones' progress comes as events
  *        snapshot and key as memtap needs them, pages: the UDP port of home's memtap, file: the
  *        snapshot's file for home itself; request: the key of the request (`verb`) that made this
- *        instant, answered in every clone; cancel: requests that were open and are refused there;
+ *        instant, answered in every clone; quiesce: the number its agent got quiet by; cancel: requests that were open and are refused there;
  *        streams: commands that run in the guest; all clones of the ticket are listed, each host
  *        takes those of its slots
  *   kill {number, ticket, id?} → {}       id absent: all of the ticket

@@ -423,7 +423,7 @@ void clones_reserve(struct daemon *d, struct peer_request *r, json_t *msg, const
 /* What a start message says, for all of its clones. */
 struct start {
 	int number, ticket, file, pages, checkpoint;
-	json_int_t descriptor_bytes;
+	json_int_t descriptor_bytes, quiesce;
 	const char *snapshot_hex, *key_hex, *verb, *request;
 	json_t *cancel, *streams, *clones;
 	uint64_t snapshot;
@@ -437,9 +437,9 @@ static int start_parse(struct start *s, json_t *msg, const uint8_t *bytes, size_
 {
 	uint8_t snapshot[8];
 
-	if (json_unpack(msg, "{si si si si si sI ss ss ss ss so so so}", "number", &s->number, "ticket",
+	if (json_unpack(msg, "{si si si si si sI sI ss ss ss ss so so so}", "number", &s->number, "ticket",
 			&s->ticket, "file", &s->file, "pages", &s->pages, "checkpoint", &s->checkpoint,
-			"descriptor_bytes", &s->descriptor_bytes, "snapshot", &s->snapshot_hex, "key",
+			"descriptor_bytes", &s->descriptor_bytes, "quiesce", &s->quiesce, "snapshot", &s->snapshot_hex, "key",
 			&s->key_hex, "verb", &s->verb, "request", &s->request, "cancel", &s->cancel, "streams",
 			&s->streams, "clones", &s->clones) ||
 	    s->pages < 1 || s->pages > UINT16_MAX || s->descriptor_bytes < 1 ||
@@ -555,7 +555,7 @@ static void clone_identify(struct clone *c, const struct start *s)
 		return;
 	}
 	write_identity(c, s);
-	vm_resume(&c->vm, s->snapshot, c->id, (unsigned)s->count);
+	vm_resume(&c->vm, (uint64_t)s->quiesce, c->id, (unsigned)s->count);
 	xs_hold(c->vm.xs, false);
 }
 

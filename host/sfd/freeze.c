@@ -251,6 +251,7 @@ static void freeze_stop(struct freeze *z)
 	event_del(z->limit);
 	i->xs_state = xs_save(g->vm.xs, &i->xs_bytes);
 	i->streams = stream_list(g);
+	i->quiesce = z->op;
 	i->cancel = json_array();
 	LIST_FOREACH(p, &g->pending, entry) {
 		if (strcmp(p->key, i->request))

@@ -31,6 +31,7 @@ struct instant {
 	unsigned refs;
 	unsigned file;			/* the snapshot */
 	uint64_t snapshot;		/* its number on the wire */
+	uint64_t quiesce;		/* the number by which the agent got quiet */
 	uint8_t key[MEMTAP_KEY_BYTES];
 	uint8_t *descriptor;
 	size_t descriptor_bytes;

@@ -261,7 +261,8 @@ static void become_memtap(struct pager *p, int sock, const char *program)
 
 	snprintf(number, sizeof(number), "%d", 3);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (dup2(sock, 3) < 0 || close_range(4, ~0u, 0))
+	/* dup2() onto itself would leave it to be closed by exec */
+	if ((sock == 3 ? io_set_inherit(3, true) : dup2(sock, 3)) < 0 || close_range(4, ~0u, 0))
 		_exit(126);
 	setrlimit(RLIMIT_CORE, &no_core);
 	/* its UDP socket was made in the host's network; it needs no network of its own */

@@ -340,10 +340,10 @@ static json_t *start_message(struct ticket *t, struct instant *i)
 		json_array_append_new(clones, json_pack("{si si si}", "id", (int)k + 1, "slot",
 							(int)t->children[k].slot, "serial",
 							(int)t->children[k].serial));
-	return json_pack("{ss si si si si si sI ss ss ss ss sO sO so}", "op", "start", "number", (int)f->number,
+	return json_pack("{ss si si si si si sI sI ss ss ss ss sO sO so}", "op", "start", "number", (int)f->number,
 			 "ticket", (int)t->number, "file", (int)i->file, "pages", (int)f->pages_port,
 			 "checkpoint", (int)i->checkpoint, "descriptor_bytes", (json_int_t)i->descriptor_bytes,
-			 "snapshot", snapshot, "key", key, "verb", i->verb, "request", i->request, "cancel",
+			 "quiesce", (json_int_t)i->quiesce, "snapshot", snapshot, "key", key, "verb", i->verb, "request", i->request, "cancel",
 			 i->cancel, "streams", i->streams, "clones", clones);
 }
 
