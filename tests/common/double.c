@@ -220,9 +220,28 @@ static void do_kill(struct vm *vm, const char *key, const char *request)
 	unsigned ticket = (unsigned)atoi(request + strlen("kill "));
 	unsigned made = number_at(vm, SF_XS_TICKET "/%u/granted", ticket);
 
-	for (unsigned id = 1; id <= made && number_at(vm, SF_XS_TICKET "/%u/running", ticket); id++)
-		end_clone(vm->d, ticket, id, SF_CLONE_KILLED, 0, "by sf_kill_ticket()");
+	for (unsigned id = 1; id <= made; id++) {
+		_cleanup_free_ char *state = NULL;
+		char path[64];
+		size_t len;
+
+		snprintf(path, sizeof(path), SF_XS_TICKET "/%u/clone/%u/state", ticket, id);
+		state = xs_host_read(vm->xs, path, &len);
+		if (state && !strcmp(state, SF_CLONE_RUNNING))
+			end_clone(vm->d, ticket, id, SF_CLONE_KILLED, 0, "by sf_kill_ticket()");
+	}
 	reply(vm, key, "ok");
+}
+
+/* The agent's part of a release. */
+static void remove_results(unsigned ticket)
+{
+	char path[128];
+
+	for (unsigned id = 1; id < DOUBLE_VMS; id++) {
+		snprintf(path, sizeof(path), AGENT_RESULT_DIR "/%u.%u", ticket, id);
+		unlink(path);
+	}
 }
 
 static void do_release(struct vm *vm, const char *key, const char *request)
@@ -237,6 +256,8 @@ static void do_release(struct vm *vm, const char *key, const char *request)
 		reply(vm, key, "error ENOENT there is no ticket %u", ticket);
 	else
 		reply(vm, key, "ok");
+	if (!number_at(vm, SF_XS_TICKET "/%u/running", ticket))
+		remove_results(ticket);
 }
 
 static void do_drop(struct vm *vm, const char *key, const char *request)
@@ -464,6 +485,8 @@ void double_stop(struct host_double *d)
 		door_close(d->vm[i].door);
 		xs_destroy(d->vm[i].xs);
 	}
+	for (unsigned ticket = 1; ticket < d->next_ticket; ticket++)
+		remove_results(ticket);
 	close(d->agent);
 	close(d->wake[0]);
 	close(d->wake[1]);
