@@ -46,7 +46,7 @@ say
 begin=$SECONDS
 trap finish EXIT
 trap 'exit 130' INT TERM HUP
-sfctl cluster up --hosts "$hosts" || exit 1
+sfctl cluster up --hosts "$hosts" || { trap - EXIT; exit 1; }
 
 put=(--put "$fasta:/tmp/16s.fa")
 while read -r file; do
