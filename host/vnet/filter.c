@@ -10,9 +10,10 @@
  *
  * The inet one guards the host and the way out. A guest gets an answer to a ping from the gateway,
  * what belongs to a connection that the host made, and the outside by NAT. Everything else is
- * dropped: the host itself, other segments, and the other hosts of the cluster. The latter, and
- * anything to the tunnel's port, because NAT would lend the guest its host's address there, and
- * with it the right to put frames into any segment. Tunnel frames are accepted from peers only.
+ * dropped: the host itself, other segments (each by the rules of the one it would come to), and the
+ * other hosts of the cluster. The latter, and anything to the tunnel's port, because NAT would lend
+ * the guest its host's address there, and with it the right to put frames into any segment. Tunnel
+ * frames are accepted from peers only.
  *
  * Frames that stay on one bridge come by the forward hook as well where br_netfilter is at work;
  * hence the rules there that let them pass.
@@ -81,7 +82,6 @@ static const char segment_rules[] =
 	"		counter drop\n"
 	"	}\n"
 	"	chain outbound {\n"
-	"		oifname \"" NAMES_BRIDGE_PREFIX "*\" counter drop\n"
 	"		meta nfproto != ipv4 counter drop\n"
 	"		ip saddr != %6$s/%7$u counter drop\n"
 	"		ip daddr @peers counter drop\n"

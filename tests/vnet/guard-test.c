@@ -170,7 +170,7 @@ static void a_tunnel_hears_peers_only(void)
 
 static void a_peer_cannot_play_the_gateway(void)
 {
-	struct vm fake = { .fd = -1, .ip = ip4(GATEWAY) };
+	struct vm fake = { .fd = -1, .ip = sibling.ip };
 	struct frame frame;
 
 	vnet_mac(VNI, 0xffff, fake.mac);
@@ -178,6 +178,7 @@ static void a_peer_cannot_play_the_gateway(void)
 	frame_udp(&frame, &fake, guest.mac, guest.ip, 7, "gateway MAC", 0, false);
 	inject(&frame, VNI);
 	memcpy(fake.mac, sibling.mac, 6);
+	fake.ip = ip4(GATEWAY);
 	frame_udp(&frame, &fake, guest.mac, guest.ip, 7, "gateway address", 0, false);
 	inject(&frame, VNI);
 	frame_arp_request(&frame, &fake, guest.ip);
@@ -189,6 +190,20 @@ static void a_peer_cannot_play_the_gateway(void)
 				!memcmp(frame.bytes + 6, fake.mac, 6));
 	}
 	CU_ASSERT_TRUE(frame_is_udp(&frame, "real"));
+}
+
+static void a_peer_cannot_use_our_gateway(void)
+{
+	_cleanup_fd_ int wire = -1;
+	struct frame frame;
+
+	CU_ASSERT_TRUE_FATAL(world_enter(0));
+	wire = world_udp(SERVICE + 1);
+	CU_ASSERT_TRUE_FATAL(world_enter(2));
+	frame_udp(&frame, &sibling, gateway, embed_address(254), SERVICE + 1, "route me", 0, false);
+	inject(&frame, VNI);
+	say_and_be_heard(embed_address(254), SERVICE + 2, "after it");
+	CU_ASSERT_TRUE(heard_nothing(wire));
 }
 
 /* A packet socket on the host's uplink, and the uplink's MAC. Return: descriptor or -1. */
@@ -252,6 +267,7 @@ int main(void)
 		{ "segments do not route to each other", segments_do_not_route_to_each_other },
 		{ "a tunnel hears peers only", a_tunnel_hears_peers_only },
 		{ "a peer cannot play the gateway", a_peer_cannot_play_the_gateway },
+		{ "a peer cannot use our gateway", a_peer_cannot_use_our_gateway },
 		{ "a host forwards for segments only", a_host_forwards_for_segments_only },
 	};
 	pid_t router;

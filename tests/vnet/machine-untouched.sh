@@ -1,14 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
-# A cluster with segments, and its end, change nothing in the namespace it is started from.
+# A cluster with segments, and its end, change nothing in the namespaces it is started from.
 set -eu
 [ "$(id -u)" = 0 ] && [ -c /dev/net/tun ] || exit 77
 command -v ip >/dev/null && command -v nft >/dev/null || exit 77
-[ "${1:-}" = inside ] || exec unshare -n "$0" inside
+[ "${1:-}" = inside ] || exec unshare --net --mount "$0" inside
 cluster=test-calm-$$
 dir=$(mktemp -d)
 holder=
-trap '[ -z "$holder" ] || kill -9 $holder; ./hold $cluster destroy >/dev/null; rm -rf "$dir"' EXIT
+trap '[ -z "$holder" ] || kill -9 $holder; ./hold $cluster destroy >/dev/null
+	umount -R /mnt; rm -rf "$dir"' EXIT
 
 state()
 {
@@ -18,12 +19,18 @@ state()
 	nft list ruleset
 	(cd /proc/sys/net && grep -rs . ipv4 bridge |
 		grep -Ev '^ipv4/(tcp_fastopen_key|neigh/.*/stale|route/flush)' | sort)
+	grep -v "/sf-$cluster-" /proc/self/mountinfo
 }
 
 ip link add lan0 type bridge
 ip address add 203.0.113.1/24 dev lan0
 ip link set lan0 up
 ip link set lo up
+# As systemd has them: shared mounts, from which unmounting elsewhere could reach us.
+mount -t tmpfs machine /mnt
+mount --make-shared /mnt
+mkdir /mnt/disk
+mount -t tmpfs disk /mnt/disk
 state >"$dir/before"
 mkfifo "$dir/ready"
 ./hold "$cluster" >"$dir/ready" &
