@@ -24,7 +24,7 @@ for command in $("$SF_COMMAND" --help | sed -n 's/^  \([a-z][a-z-]*\)  .*/\1/p')
 	grep -q "^\.B sf ${command%%-*}" "$man/sf.1" || complain "sf.1: nothing about sf $command"
 done
 if command -v groff >/dev/null; then
-	for page in "$man"/*.[137]; do
+	for page in $(grep -L '^\.so ' "$man"/*.[137]); do
 		said=$(groff -man -Tutf8 -ww -z "$page" 2>&1 || true)
 		[ -z "$said" ] || complain "$said"
 	done
