@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* sfctl run: its command line. */
+#include <argp.h>
+#include <errno.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "host/sfctl/paths.h"
+#include "host/sfctl/run.h"
+#include "host/sfctl/sfctl.h"
+#include "host/sfctl/text.h"
+
+#define DEFAULT_MEM (512ull << 20)
+#define MIN_MEM (64ull << 20)
+#define MAX_CPUS 64
+
+enum { OPT_PUT = 256, OPT_ENV, OPT_KERNEL, OPT_INITRD, OPT_JSON, OPT_QUIET, OPT_PROGRESS, OPT_HOST };
+
+static const struct argp_option options_table[] = {
+	{ "mem", 'm', "SIZE", 0, "memory of the VM [512M]", 1 },
+	{ "cpus", 'c', "N", 0, "CPUs of the VM [1]", 1 },
+	{ "name", 'N', "NAME", 0, "its name, for sfctl ps", 1 },
+	{ "host", OPT_HOST, "NAME", 0, "the host to boot it on, which is on this machine [the first]", 1 },
+	{ "kernel", OPT_KERNEL, "FILE", 0, "another kernel than the guest image's", 1 },
+	{ "initrd", OPT_INITRD, "FILE", 0, "another initial RAM disk", 1 },
+	{ "put", OPT_PUT, "FILE[:PATH]", 0,
+	  "copy a file or folder into the VM, into " RUN_HOME " or to PATH; programs with the shared "
+	  "libraries they need", 2 },
+	{ "env", OPT_ENV, "NAME=VALUE", 0, "add to the command's environment", 2 },
+	{ "tty", 't', NULL, 0, "give the command a terminal", 2 },
+	{ "no-stdin", 'n', NULL, 0, "read nothing from standard input", 2 },
+	{ "json", OPT_JSON, "FILE", 0, "write the record of all clones to FILE", 3 },
+	{ "progress", OPT_PROGRESS, NULL, 0, "tell of clones on standard error, terminal or not", 3 },
+	{ "quiet", OPT_QUIET, NULL, 0, "tell nothing", 3 },
+	{ 0 },
+};
+
+/* What is known only when all options are read. */
+struct parse {
+	struct sfctl ctl;
+	struct run_options *options;
+	char **names, **places;	/* --put FILE and its place in the guest */
+	unsigned puts;
+	int error;
+};
+
+static void add_put(struct parse *p, const char *arg)
+{
+	char **names = reallocarray(p->names, p->puts + 1, sizeof(*names));
+	char **places = names ? reallocarray(p->places, p->puts + 1, sizeof(*places)) : NULL;
+
+	p->names = names ? names : p->names;
+	p->places = places ? places : p->places;
+	if (!places) {
+		p->error = -ENOMEM;
+		return;
+	}
+	p->error = put_list_add(&p->options->puts, arg, &names[p->puts], &places[p->puts]);
+	if (!p->error)
+		p->puts++;
+}
+
+static void add_env(struct parse *p, const char *arg, struct argp_state *state)
+{
+	const char *equals = strchr(arg, '=');
+	json_t *value = equals ? json_string(equals + 1) : NULL;
+	char *name = strndup(arg, equals ? (size_t)(equals - arg) : 0);
+
+	if (!equals || equals == arg || !value || json_object_set_new(p->options->env, name, value))
+		argp_error(state, "--env wants NAME=VALUE");
+	free(name);
+}
+
+/* A file that the daemon opens, which has another working directory. */
+static char *absolute(const char *path, struct argp_state *state)
+{
+	char *full = realpath(path, NULL);
+
+	if (!full)
+		argp_error(state, "there is no %s", path);
+	return full;
+}
+
+/* Found out before the run, not after it. */
+static void check_record(const char *path, struct argp_state *state)
+{
+	char *copy = strdup(path);
+
+	if (copy && access(dirname(copy), W_OK))
+		argp_error(state, "cannot write %s: %s", path, strerror(errno));
+	free(copy);
+}
+
+/* The command: one of the files put is called by its place in the guest. */
+static void set_command(struct parse *p, struct argp_state *state)
+{
+	const char *command = state->argv[state->next];
+
+	for (unsigned i = 0; i < p->puts; i++) {
+		if (!strcmp(command, p->names[i]))
+			command = p->places[i];
+	}
+	json_array_append_new(p->options->argv, json_string(command));
+	for (int i = state->next + 1; i < state->argc; i++) {
+		if (json_array_append_new(p->options->argv, json_string(state->argv[i])))
+			argp_error(state, "the command's argument %d is not UTF-8", i - state->next);
+	}
+}
+
+static void parse_numbers(int key, const char *arg, struct run_options *o, struct argp_state *state)
+{
+	char *end;
+
+	if (key == 'm' && (size_parse(arg, &o->mem_bytes) || o->mem_bytes < MIN_MEM))
+		argp_error(state, "--mem wants a size of at least 64M, as in 512M or 4G");
+	if (key == 'c') {
+		o->cpus = (unsigned)strtoul(arg, &end, 10);
+		if (*end || end == arg || o->cpus < 1 || o->cpus > MAX_CPUS)
+			argp_error(state, "--cpus wants a number from 1 to %d", MAX_CPUS);
+	}
+}
+
+static error_t parse_option(int key, char *arg, struct argp_state *state)
+{
+	struct parse *p = state->input;
+	struct run_options *o = p->options;
+
+	switch (key) {
+	case ARGP_KEY_INIT: state->child_inputs[0] = &p->ctl; return 0;
+	case 'm':
+	case 'c': parse_numbers(key, arg, o, state); return 0;
+	case 'N': o->name = arg; return 0;
+	case 't': o->tty = true; return 0;
+	case 'n': o->no_stdin = true; return 0;
+	case OPT_HOST: o->host = arg; return 0;
+	case OPT_JSON: check_record(o->json_file = arg, state); return 0;
+	case OPT_QUIET: o->quiet = true; return 0;
+	case OPT_PROGRESS: o->progress = true; return 0;
+	case OPT_ENV: add_env(p, arg, state); return 0;
+	case OPT_KERNEL: free(o->kernel); o->kernel = absolute(arg, state); return 0;
+	case OPT_INITRD: free(o->initrd); o->initrd = absolute(arg, state); return 0;
+	case OPT_PUT:
+		if (!p->error)
+			add_put(p, arg);
+		return 0;
+	case ARGP_KEY_ARGS: set_command(p, state); return 0;
+	case ARGP_KEY_NO_ARGS: argp_error(state, "which command? as in  sfctl run -- uname -a"); return 0;
+	default: return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static void parse_fini(struct parse *p)
+{
+	while (p->puts) {
+		free(p->names[--p->puts]);
+		free(p->places[p->puts]);
+	}
+	free(p->names);
+	free(p->places);
+}
+
+/* Where the loader finds the libraries that were put beside the usual places. */
+static void set_library_path(struct run_options *o)
+{
+	const char *own = json_string_value(json_object_get(o->env, "LD_LIBRARY_PATH"));
+
+	if (!o->puts.library_path)
+		return;
+	if (own)
+		json_object_set_new(o->env, "LD_LIBRARY_PATH",
+				    json_sprintf("%s:%s", own, o->puts.library_path));
+	else
+		json_object_set_new(o->env, "LD_LIBRARY_PATH", json_string(o->puts.library_path));
+}
+
+int run_options_parse(struct run_options *o, const char *cluster, int argc, char **argv)
+{
+	static const struct argp argp = {
+		.options = options_table, .parser = parse_option, .children = cluster_options,
+		.args_doc = "[--] COMMAND [ARGUMENT...]",
+		.doc = "Boot a VM on the cluster, copy files in, run COMMAND in it with this terminal, remove "
+		       "the VM and all that came of it.\v"
+		       "The exit status is the command's, 128 + N if signal N ended it, 125 if sfctl or the "
+		       "cluster failed. Ctrl-C goes to the command; a second one ends the VM."
+	};
+	struct parse p = { .ctl.cluster = cluster, .options = o };
+	char guest[PATH_MAX];
+
+	*o = (struct run_options){ .mem_bytes = DEFAULT_MEM, .cpus = 1, .env = json_object(),
+				   .argv = json_array() };
+	json_object_set_new(o->env, "PATH", json_string(RUN_PATH));
+	argp_err_exit_status = EXIT_RUN_TROUBLE;
+	argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &p);
+	o->cluster = p.ctl.cluster;
+	parse_fini(&p);
+	if (p.error)
+		return p.error;
+	paths_guest(NULL, guest);
+	p.error = put_list_libraries(&o->puts, guest);
+	set_library_path(o);
+	return p.error;
+}
+
+void run_options_fini(struct run_options *o)
+{
+	put_list_fini(&o->puts);
+	json_decref(o->env);
+	json_decref(o->argv);
+	free(o->kernel);
+	free(o->initrd);
+}
