@@ -19,7 +19,8 @@ static int agent_connect(void)
 	if (sock < 0)
 		return lsf_fail(errno, "cannot make a socket: %s", strerror(errno));
 	if (connect(sock, (struct sockaddr *)&to, sizeof(to)))
-		return lsf_fail(ENODEV, "the agent of this VM cannot be reached at " AGENT_SOCKET ": %s",
+		return lsf_fail(ENODEV,
+				"the agent of this VM cannot be reached at " AGENT_SOCKET ": %s",
 				strerror(errno));
 	return steal_fd(&sock);
 }
@@ -32,7 +33,8 @@ static int await(int sock, int timeout_ms)
 
 	for (;;) {
 		int64_t left_ns = (int64_t)(end_ns - io_now_ns());
-		int rc = poll(&ready, 1, timeout_ms < 0 ? -1 : left_ns > 0 ? (int)(left_ns / 1000000) : 0);
+		int left_ms = left_ns > 0 ? (int)(left_ns / 1000000) : 0;
+		int rc = poll(&ready, 1, timeout_ms < 0 ? -1 : left_ms);
 
 		if (rc > 0)
 			return 0;
@@ -60,6 +62,7 @@ int lsf_agent_ask(uint32_t op, uint64_t value, int fd, int timeout_ms)
 	if (recv(sock, &reply, sizeof(reply), 0) != sizeof(reply))
 		return lsf_fail(ECONNRESET, "the agent of this VM ended before it answered");
 	if (reply.error)
-		return lsf_fail(reply.error, "the agent of this VM refused: %s", strerror(reply.error));
+		return lsf_fail(reply.error, "the agent of this VM refused: %s",
+				strerror(reply.error));
 	return 0;
 }

@@ -3,9 +3,10 @@
  * Connections to XenStore, by libxenstore.
  *
  * A call takes a connection for as long as it lasts, so that it alone gets the events of its
- * watches; idle ones wait in a pool, because the first watch of each costs a thread, and closing one
- * makes glibc load libgcc, which is no thing to do in a VM whose every page comes over the network.
- * A connection whose other end went away (the agent was started again) is made anew, with its watches.
+ * watches; idle ones wait in a pool, because the first watch of each costs a thread, and closing
+ * one makes glibc load libgcc, which is no thing to do in a VM whose every page comes over the
+ * network. A connection whose other end went away (the agent was started again) is made anew, with
+ * its watches.
  *
  * libxenstore sets SIGPIPE aside around each exchange for the whole process; two exchanges at
  * once could put back each other's setting. So there is one at a time (talk_lock). Waiting for
@@ -26,22 +27,22 @@
 #include "libsf/internal.h"
 #include "proto/xenstore-tree.h"
 
-#define LIVENESS_MS 1000	/* how often a silent connection is looked at: its end makes no event */
-#define REVIVE_MS 5000		/* how long a lost connection is tried to be made again */
+#define LIVENESS_MS	1000 /* how often a silent connection is looked at: its end makes no event */
+#define REVIVE_MS	5000 /* how long a lost connection is tried to be made again */
 #define REVIVE_PAUSE_MS 20
-#define TRIES 3
-#define PATH_BYTES 160
+#define TRIES		3
+#define PATH_BYTES	160
 
 struct chan {
-	struct xs_handle *xs;	/* NULL: to be opened */
+	struct xs_handle *xs; /* NULL: to be opened */
 	bool busy;
 	unsigned watches;
 	char watched[CHAN_WATCHES][PATH_BYTES];
 	struct chan *next;
 };
 
-static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER;	/* pool, and busy in each */
-static pthread_mutex_t talk_lock = PTHREAD_MUTEX_INITIALIZER;	/* exchanges; taken last */
+static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER; /* pool, and busy in each */
+static pthread_mutex_t talk_lock = PTHREAD_MUTEX_INITIALIZER; /* exchanges; taken last */
 static pthread_once_t pool_once = PTHREAD_ONCE_INIT;
 static struct chan *pool;
 static unsigned fork_generation;
@@ -104,7 +105,7 @@ static int check_version(struct xs_handle *xs)
 		return lsf_fail(ECONNRESET, "XenStore closed the connection");
 	if (!version)
 		return lsf_fail(ENOSYS, "XenStore has no " SF_XS_ROOT "/version: "
-				"the host of this VM does not make clones");
+					"the host of this VM does not make clones");
 	if (strcmp(version, SF_XS_VERSION))
 		return lsf_fail(ENOSYS, "the host speaks version %s, this library " SF_XS_VERSION,
 				version);
@@ -129,7 +130,8 @@ static int open_locked(struct chan *chan)
 	for (unsigned i = 0; i < chan->watches; i++) {
 		if (xs_watch(xs, chan->watched[i], chan->watched[i]))
 			continue;
-		lsf_fail(errno, "cannot watch %s in XenStore: %s", chan->watched[i], strerror(errno));
+		lsf_fail(errno, "cannot watch %s in XenStore: %s", chan->watched[i],
+			 strerror(errno));
 		xs_close(xs);
 		return -1;
 	}
@@ -155,7 +157,9 @@ static void chan_close(struct chan *chan)
 	pthread_mutex_unlock(&talk_lock);
 }
 
-/* Makes a lost connection again. Return: 0; -1 with ECONNRESET if that did not work in REVIVE_MS. */
+/*
+ * Makes a lost connection again. Return: 0; -1 with ECONNRESET if that did not work in REVIVE_MS.
+ */
 static int chan_revive(struct chan *chan)
 {
 	uint64_t end_ns = io_now_ns() + REVIVE_MS * 1000000ull;
@@ -276,9 +280,11 @@ int lsf_chan_write(struct chan *chan, const char *path, const char *value)
 	if (ok)
 		return 0;
 	if (is_lost(errno))
-		return lsf_fail(ECONNRESET, "the connection to XenStore broke while asking the host");
+		return lsf_fail(ECONNRESET,
+				"the connection to XenStore broke while asking the host");
 	if (errno == ENOSPC || errno == EDQUOT)
-		return lsf_fail(EDQUOT, "XenStore takes no more of this VM: too many requests at once");
+		return lsf_fail(EDQUOT,
+				"XenStore takes no more of this VM: too many requests at once");
 	return lsf_fail(errno, "XenStore: cannot write %s: %s", path, strerror(errno));
 }
 
@@ -339,7 +345,8 @@ static int take_events(struct chan *chan, chan_event *each, void *arg)
 	return errno == EAGAIN ? count : -1;
 }
 
-int lsf_chan_wait(struct chan *chan, int timeout_ms, bool interruptible, chan_event *each, void *arg)
+int lsf_chan_wait(struct chan *chan, int timeout_ms, bool interruptible, chan_event *each,
+		  void *arg)
 {
 	uint64_t end_ns = io_now_ns() + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0) * 1000000u;
 

@@ -3,8 +3,8 @@
  * Going through an instant: calls that are entered once and come back in several VMs.
  *
  * What follows the answer is a clone's first moment of life, and every page it touches comes over
- * the network: read the answer (one exchange), run the handlers, have the agent tell the parent. Only then
- * the tidying.
+ * the network: read the answer (one exchange), run the handlers, have the agent tell the parent.
+ * Only then the tidying.
  */
 #include <errno.h>
 #include <stdatomic.h>
@@ -16,13 +16,14 @@
 #include "libsf/sf.h"
 #include "proto/agent-socket.h"
 
-#define ARRIVED_TIMEOUT_MS 1000	/* the agent answers at once; without it the clone works all the same */
+/* The agent answers at once; without it the clone works all the same. */
+#define ARRIVED_TIMEOUT_MS 1000
 
 static atomic_flag under_way = ATOMIC_FLAG_INIT;
 
 /*
- * Asks for an instant and comes back from it, here and in the clones. The answer has `count` numbers;
- * numbers[which] is this VM's id. Return: the id, or -1.
+ * Asks for an instant and comes back from it, here and in the clones. The answer has `count`
+ * numbers; numbers[which] is this VM's id. Return: the id, or -1.
  */
 static int go_through(const char *request, int *numbers, unsigned count, unsigned which)
 {
@@ -50,7 +51,7 @@ static int go_through(const char *request, int *numbers, unsigned count, unsigne
 int sf_clone_ticket(int ticket)
 {
 	char request[32];
-	int answer[2];	/* id, made */
+	int answer[2]; /* id, made */
 
 	snprintf(request, sizeof(request), "clone %d", ticket);
 	return go_through(request, answer, 2, 0);
@@ -58,7 +59,7 @@ int sf_clone_ticket(int ticket)
 
 int sf_checkpoint_parent(int *checkpoint)
 {
-	int answer[3];	/* checkpoint, id, made */
+	int answer[3]; /* checkpoint, id, made */
 	int id;
 
 	if (!checkpoint)

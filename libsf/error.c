@@ -10,13 +10,13 @@
 #include "libsf/internal.h"
 #include "libsf/sf.h"
 
-#define LAST_ERRNO 255	/* none is higher on any Linux but for those of no user's business */
+#define LAST_ERRNO 255 /* none is higher on any Linux but for those of no user's business */
 
 static _Thread_local char sentence[512];
 
 int lsf_fail(int number, const char *format, ...)
 {
-	char text[sizeof(sentence)];	/* an argument may be the present sentence */
+	char text[sizeof(sentence)]; /* an argument may be the present sentence */
 	va_list args;
 
 	va_start(args, format);
@@ -35,10 +35,8 @@ int lsf_errno_number(const char *name, size_t len)
 		if (known && strlen(known) == len && !strncmp(known, name, len))
 			return number;
 	}
-	/* names that are second ones on Linux */
-	return len == 10 && !strncmp(name, "EOPNOTSUPP", len) ? EOPNOTSUPP :
-	       len == 7 && !strncmp(name, "ENOTSUP", len)     ? ENOTSUP :
-								EIO;
+	/* a second name on Linux */
+	return len == strlen("ENOTSUP") && !strncmp(name, "ENOTSUP", len) ? ENOTSUP : EIO;
 }
 
 const char *sf_error(void)

@@ -49,7 +49,7 @@ void lsf_handlers_run(enum handler_time when)
 	while (h) {
 		if (h->call[when])
 			h->call[when]();
-		h = when == HANDLER_PREPARE ? h->earlier :
-					      __atomic_load_n(&h->later, __ATOMIC_ACQUIRE);
+		h = when == HANDLER_PREPARE ? h->earlier
+					    : __atomic_load_n(&h->later, __ATOMIC_ACQUIRE);
 	}
 }

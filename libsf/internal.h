@@ -44,7 +44,7 @@ char **lsf_chan_list(struct chan *chan, const char *path, unsigned *count);
 int lsf_chan_write(struct chan *chan, const char *path, const char *value);
 void lsf_chan_remove(struct chan *chan, const char *path);
 
-#define CHAN_WATCHES 2	/* at a time on one connection */
+#define CHAN_WATCHES 2 /* at a time on one connection */
 
 /* Watches a node and what is below it until lsf_chan_unwatch_all(). Return: 0. */
 int lsf_chan_watch(struct chan *chan, const char *path);
@@ -57,10 +57,12 @@ typedef void chan_event(void *arg, const char *path);
  * Waits for something to change (each() may be NULL). timeout_ms -1: for ever. Return: 1; 0 after
  * the time; -1 with EINTR by a signal, if `interruptible`.
  */
-int lsf_chan_wait(struct chan *chan, int timeout_ms, bool interruptible, chan_event *each, void *arg);
+int lsf_chan_wait(struct chan *chan, int timeout_ms, bool interruptible, chan_event *each,
+		  void *arg);
 
 /* Reads a node that is a number 0…INT_MAX. Return: it. Errors: also EPROTO. */
-int lsf_chan_number(struct chan *chan, const char *format, ...) __attribute__((format(printf, 2, 3)));
+int lsf_chan_number(struct chan *chan, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 
 /* The same with a connection of its own. */
 int lsf_read_number(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -74,7 +76,8 @@ struct lsf_request {
 
 /*
  * Asks and waits for the answer. Return: what is behind "ok ", the caller's to free(), or NULL with
- * the errno and sentence of the answer. lsf_request_end() follows in either case; it may be done late.
+ * the errno and sentence of the answer. lsf_request_end() follows in either case; it may be done
+ * late.
  */
 char *lsf_request_begin(struct lsf_request *request, int timeout_ms, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

@@ -39,7 +39,8 @@ static void fail_as_told(const char *request, const char *reply)
 		return;
 	}
 	lsf_fail(lsf_errno_number(name, len), "%s",
-		 name[len] && name[len + 1] ? name + len + 1 : "the host refused and did not say why");
+		 name[len] && name[len + 1] ? name + len + 1
+					    : "the host refused and did not say why");
 }
 
 /* Waits for the node with the answer. Return: it, the caller's to free(), or NULL. */
@@ -59,8 +60,8 @@ static char *await_reply(struct lsf_request *r, const char *request, int timeout
 				 timeout_ms / 1000);
 			return NULL;
 		}
-		rc = lsf_chan_wait(r->chan, timeout_ms < 0 ? -1 : (int)(left_ns / 1000000) + 1, false,
-				   NULL, NULL);
+		rc = lsf_chan_wait(r->chan, timeout_ms < 0 ? -1 : (int)(left_ns / 1000000) + 1,
+				   false, NULL, NULL);
 		if (rc < 0)
 			return NULL;
 		/* once more after the time: it may be over only because the VM slept */
@@ -145,7 +146,8 @@ int lsf_reply_numbers(const char *reply, int *numbers, unsigned count)
 		errno = 0;
 		number = strtol(at, &end, 10);
 		if (errno || end == at || number < 0 || number > INT_MAX)
-			return lsf_fail(EPROTO, "the host answered \"%s\", which lacks a number", reply);
+			return lsf_fail(EPROTO, "the host answered \"%s\", which lacks a number",
+					reply);
 		numbers[i] = (int)number;
 		at = end;
 	}

@@ -26,8 +26,9 @@ static int must_be_clone(void)
 {
 	int id = sf_id();
 
-	return id ? id < 0 ? -1 : 0 :
-		    lsf_fail(EPERM, "this VM is no clone: it has nobody to send a result to");
+	if (id)
+		return id < 0 ? -1 : 0;
+	return lsf_fail(EPERM, "this VM is no clone: it has nobody to send a result to");
 }
 
 int sf_set_result(const void *data, size_t len)

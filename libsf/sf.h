@@ -20,10 +20,10 @@
  * Fewer clones than asked for is no error: sf_count() and sf_ticket_granted() tell how many.
  *
  * Threads: every call may be made by any thread at any time; one that waits keeps no other from
- * going on. A thread that is in one of these calls while the VM is cloned by another is in that call
- * in the clone as well, where sf_join…() and sf_wait_any() then fail with ECHILD. After fork() parent
- * and child process may both go on with libsf; the clones made before are the parent process's
- * own, to the child sf_join() says ECHILD. Calls are not async-signal-safe.
+ * going on. A thread that is in one of these calls while the VM is cloned by another is in that
+ * call in the clone as well, where sf_join…() and sf_wait_any() then fail with ECHILD. After fork()
+ * parent and child process may both go on with libsf; the clones made before are the parent
+ * process's own, to the child sf_join() says ECHILD. Calls are not async-signal-safe.
  *
  * The same calls work on every host software that keeps a tree like that of
  * proto/xenstore-tree.h in XenStore; libsf finds it through libxenstore and by no other means.
@@ -48,9 +48,9 @@ extern "C" {
  * return value where it is.
  *
  * Return: 0 in the parent, 1…sf_count() in the clones.
- * Errors (in the parent; no clone was made): EINVAL n is 0 or too large; EBUSY another clone operation
- * is under way; ENOSPC no host has room; EDQUOT too many tickets; ENOTSUP this VM is a clone itself;
- * EHOSTDOWN the hosts refused or were lost; ETIMEDOUT the VM did not get quiet; EIO.
+ * Errors (in the parent; no clone was made): EINVAL n is 0 or too large; EBUSY another clone
+ * operation is under way; ENOSPC no host has room; EDQUOT too many tickets; ENOTSUP this VM is a
+ * clone itself; EHOSTDOWN the hosts refused or were lost; ETIMEDOUT the VM did not get quiet; EIO.
  */
 SF_API int sf_clone(unsigned n);
 
@@ -80,12 +80,12 @@ SF_API int sf_id(void);
 /* Return: how many clones the operation made that this VM last took part in; 0 before the first. */
 SF_API int sf_count(void);
 
-#define SF_ADDRESS_BYTES 46	/* room for any address as text, with its zero byte */
+#define SF_ADDRESS_BYTES 46 /* room for any address as text, with its zero byte */
 
 /*
  * Writes the address of VM `id` (0: the parent) on the private network of parent and clones as text
- * fit for getaddrinfo(), in `text` of `len` bytes (SF_ADDRESS_BYTES are always enough). In the parent,
- * an id of the last sf_clone() of this process or else of the VM's last clone operation.
+ * fit for getaddrinfo(), in `text` of `len` bytes (SF_ADDRESS_BYTES are always enough). In the
+ * parent, an id of the last sf_clone() of this process or else of the VM's last clone operation.
  *
  * Return: 0. Errors: ENOENT there is no such id, or no network; ENOSPC `len` is too small.
  */
@@ -101,7 +101,9 @@ SF_API int sf_address(unsigned id, char *text, size_t len);
  */
 SF_API int sf_set_result(const void *data, size_t len);
 
-/* The same with all of a file (regular, or a memfd), which stays the caller's. Errors: also EINVAL. */
+/*
+ * The same with all of a file (regular, or a memfd), which stays the caller's. Errors: also EINVAL.
+ */
 SF_API int sf_set_result_fd(int fd);
 
 /*
@@ -114,12 +116,12 @@ SF_API int sf_set_result_fd(int fd);
 SF_API void *sf_result(unsigned id, size_t *len);
 
 enum sf_state {
-	SF_STATE_STARTING,	/* on its way */
+	SF_STATE_STARTING, /* on its way */
 	SF_STATE_RUNNING,
-	SF_STATE_EXITED,	/* by sf_exit(): `status` counts */
-	SF_STATE_KILLED,	/* by sf_kill_ticket() or the operator: see `reason` */
-	SF_STATE_LOST,		/* its host or its VM went away: see `reason` */
-	SF_STATE_FAILED		/* never ran: see `reason` */
+	SF_STATE_EXITED, /* by sf_exit(): `status` counts */
+	SF_STATE_KILLED, /* by sf_kill_ticket() or the operator: see `reason` */
+	SF_STATE_LOST,	 /* its host or its VM went away: see `reason` */
+	SF_STATE_FAILED	 /* never ran: see `reason` */
 };
 
 /* True for a state a clone stays in for good. */
@@ -127,11 +129,11 @@ enum sf_state {
 
 struct sf_status {
 	enum sf_state state;
-	int status;		/* 0–255 when exited, else -1 */
-	int64_t result_bytes;	/* of its result; -1: none */
-	char host[64];		/* where it runs or ran; may be empty */
-	char reason[256];	/* a sentence; may be empty */
-	uint64_t reserved[8];	/* 0 */
+	int status;	      /* 0–255 when exited, else -1 */
+	int64_t result_bytes; /* of its result; -1: none */
+	char host[64];	      /* where it runs or ran; may be empty */
+	char reason[256];     /* a sentence; may be empty */
+	uint64_t reserved[8]; /* 0 */
 };
 
 /*
@@ -148,10 +150,10 @@ SF_API int sf_status(unsigned id, struct sf_status *status);
  * grow: fields that a caller does not know stay at 0.
  */
 struct sf_hints {
-	size_t size;		/* sizeof(struct sf_hints) */
-	unsigned vcpus;		/* virtual CPUs of each clone */
-	unsigned per_host;	/* at most so many on one host */
-	unsigned min;		/* fewer than so many are of no use: fail instead */
+	size_t size;	   /* sizeof(struct sf_hints) */
+	unsigned vcpus;	   /* virtual CPUs of each clone */
+	unsigned per_host; /* at most so many on one host */
+	unsigned min;	   /* fewer than so many are of no use: fail instead */
 };
 #define SF_HINTS_INIT { sizeof(struct sf_hints), 0, 0, 0 }
 
@@ -184,7 +186,8 @@ SF_API int sf_ticket_free(int ticket);
  * Clones this VM with a ticket: as many clones as it was granted for. A ticket is good for one
  * operation.
  *
- * Return: 0 in the parent, 1…sf_count() in the clones. Errors: as sf_clone(); ENOENT no such ticket.
+ * Return: 0 in the parent, 1…sf_count() in the clones. Errors: as sf_clone(); ENOENT no such
+ * ticket.
  */
 SF_API int sf_clone_ticket(int ticket);
 
@@ -192,7 +195,8 @@ SF_API int sf_clone_ticket(int ticket);
  * Waits until every clone of a ticket ended. Signals do not interrupt it. Any process of the parent
  * may.
  *
- * Return: 0. Errors: ENOENT no such ticket; ECHILD nothing was cloned with it, or this VM is a clone.
+ * Return: 0. Errors: ENOENT no such ticket; ECHILD nothing was cloned with it, or this VM is a
+ * clone.
  */
 SF_API int sf_join_ticket(int ticket);
 
@@ -240,8 +244,8 @@ SF_API int sf_checkpoint_parent(int *checkpoint);
 SF_API int sf_checkpoint_free(int checkpoint);
 
 /*
- * Makes clones that begin at a checkpoint, as many as the ticket was granted for. They come back from
- * sf_checkpoint_parent(). The ticket is joined as any.
+ * Makes clones that begin at a checkpoint, as many as the ticket was granted for. They come back
+ * from sf_checkpoint_parent(). The ticket is joined as any.
  *
  * Return: how many were made. Errors: ENOENT no such checkpoint or ticket; EBUSY the ticket is in
  * use; EHOSTDOWN; ENOTSUP this VM is a clone.
@@ -252,9 +256,9 @@ SF_API int sf_create_clones(int checkpoint, int ticket);
 
 /*
  * Has functions called around every sf_clone…() and sf_checkpoint_parent() of this process, in the
- * thread that calls it: `prepare` before, in reverse order of registration; then, in order, `parent`
- * in the parent (also when the call fails) or `child` in a clone, before the call returns. Any may be NULL.
- * They are not called in clones that other processes of the VM asked for.
+ * thread that calls it: `prepare` before, in reverse order of registration; then, in order,
+ * `parent` in the parent (also when the call fails) or `child` in a clone, before the call returns.
+ * Any may be NULL. They are not called in clones that other processes of the VM asked for.
  *
  * Return: 0. Errors: ENOMEM.
  */

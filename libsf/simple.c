@@ -13,10 +13,10 @@
 
 /* All of it is this process's: after fork() the child starts with nothing, as with its children. */
 static struct {
-	int last;		/* ticket that sf_status() and sf_result() mean; 0: none */
-	int *unjoined;		/* tickets, oldest first */
+	int last;      /* ticket that sf_status() and sf_result() mean; 0: none */
+	int *unjoined; /* tickets, oldest first */
 	unsigned count, room;
-	unsigned generation;	/* of the process that this describes */
+	unsigned generation; /* of the process that this describes */
 } mine;
 static pthread_mutex_t mine_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -60,7 +60,9 @@ static int mine_reserve(void)
 	return rc;
 }
 
-/* In the parent, after a clone operation. Return: the ticket that nobody can mean any more, or 0. */
+/*
+ * In the parent, after a clone operation. Return: the ticket that nobody can mean any more, or 0.
+ */
 static int mine_remember(int ticket)
 {
 	int old;
@@ -69,7 +71,7 @@ static int mine_remember(int ticket)
 	old = mine.last;
 	for (unsigned i = 0; i < mine.count; i++) {
 		if (mine.unjoined[i] == old)
-			old = 0;	/* is given back when it was joined */
+			old = 0; /* is given back when it was joined */
 	}
 	mine.last = ticket;
 	if (mine.count < mine.room)
@@ -103,7 +105,7 @@ int sf_clone(unsigned n)
 		give_up(ticket);
 	} else if (id > 0) {
 		mine_enter();
-		mine_forget();	/* the tickets are the parent's */
+		mine_forget(); /* the tickets are the parent's */
 		mine_leave();
 	} else {
 		old = mine_remember(ticket);
@@ -160,7 +162,7 @@ int sf_join(void)
 		if (sf_join_ticket(ticket)) {
 			int number = errno;
 
-			/* a ticket that is gone, or this VM is a clone now: do not come here again */
+			/* a ticket that is gone, or this VM is a clone now: not again */
 			if (number == ENOENT || number == ECHILD)
 				mine_joined(ticket);
 			return lsf_fail(number == ENOENT ? ECHILD : number, "%s", sf_error());

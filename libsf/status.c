@@ -28,7 +28,8 @@ int lsf_clone_state(struct chan *chan, int ticket, unsigned id)
 	snprintf(path, sizeof(path), SF_XS_TICKET "/%d/clone/%u/state", ticket, id);
 	word = lsf_chan_read(chan, path);
 	if (!word)
-		return errno == ENOENT ? lsf_fail(ENOENT, "ticket %d has no clone %u", ticket, id) : -1;
+		return errno == ENOENT ? lsf_fail(ENOENT, "ticket %d has no clone %u", ticket, id)
+				       : -1;
 	for (unsigned i = 0; i < ARRAY_SIZE(state_words); i++) {
 		if (!strcmp(word, state_words[i]))
 			return (int)i;
@@ -58,13 +59,16 @@ static int read_status(struct chan *chan, int ticket, unsigned id, struct sf_sta
 
 	if (state < 0)
 		return -1;
-	*status = (struct sf_status){ .state = (enum sf_state)state, .status = -1, .result_bytes = -1 };
+	*status = (struct sf_status){ .state = (enum sf_state)state,
+				      .status = -1,
+				      .result_bytes = -1 };
 	if (clone_text(chan, ticket, id, "host", status->host, sizeof(status->host)))
 		return -1;
 	if (!SF_STATE_ENDED(state))
 		return 0;
 	if (state != SF_STATE_EXITED)
-		return clone_text(chan, ticket, id, "reason", status->reason, sizeof(status->reason));
+		return clone_text(chan, ticket, id, "reason", status->reason,
+				  sizeof(status->reason));
 	if (clone_text(chan, ticket, id, "status", number, sizeof(number)))
 		return -1;
 	status->status = (int)strtol(number, NULL, 10);

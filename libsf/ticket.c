@@ -42,12 +42,13 @@ int sf_request_ticket(unsigned n, const struct sf_hints *hints)
 	struct lsf_request r;
 	struct sf_hints wish;
 	char words[SF_XS_REQUEST_MAX / 2] = "";
-	int answer[2];	/* ticket, granted */
+	int answer[2]; /* ticket, granted */
 
 	if (take_hints(&wish, hints))
 		return -1;
 	if (!n || n > SF_MAX_CLONES)
-		return lsf_fail(EINVAL, "%u clones asked for: it must be 1 to %u", n, SF_MAX_CLONES);
+		return lsf_fail(EINVAL, "%u clones asked for: it must be 1 to %u", n,
+				SF_MAX_CLONES);
 	if (wish.min > n)
 		return lsf_fail(EINVAL, "at least %u of %u clones asked for", wish.min, n);
 	add_word(words, sizeof(words), "vcpus", wish.vcpus);

@@ -18,28 +18,28 @@
 #include "libsf/sf.h"
 #include "proto/xenstore-tree.h"
 
-#define RECHECK_MS 5000	/* against waiting for ever if an event should be lost */
+#define RECHECK_MS 5000 /* against waiting for ever if an event should be lost */
 
 enum clone_mark {
-	MARK_LIVE,	/* not known to have ended */
-	MARK_LOOK,	/* its state changed: to be read */
-	MARK_ENDED,	/* ended, not told */
+	MARK_LIVE,  /* not known to have ended */
+	MARK_LOOK,  /* its state changed: to be read */
+	MARK_ENDED, /* ended, not told */
 	MARK_TOLD,
 };
 
 struct tracker {
 	int ticket;
-	bool busy;		/* a thread is in sf_wait_any() with it */
-	unsigned generation;	/* of the process it belongs to */
+	bool busy;	     /* a thread is in sf_wait_any() with it */
+	unsigned generation; /* of the process it belongs to */
 	struct chan *chan;
-	bool look_all;		/* anything may have changed */
-	bool look_ticket;	/* its state may have changed */
-	bool done;		/* every clone has ended */
+	bool look_all;	  /* anything may have changed */
+	bool look_ticket; /* its state may have changed */
+	bool done;	  /* every clone has ended */
 	uint8_t mark[SF_MAX_CLONES + 1];
 	struct tracker *next;
 };
 
-static pthread_mutex_t tracker_lock = PTHREAD_MUTEX_INITIALIZER;	/* the list, and busy in each */
+static pthread_mutex_t tracker_lock = PTHREAD_MUTEX_INITIALIZER; /* the list, and busy in each */
 static struct tracker *trackers;
 
 /* Notes what a change of `path` means; a chan_event. */
@@ -90,7 +90,10 @@ static void tracker_end(struct tracker *t)
 	free(t);
 }
 
-/* Finds or adds the ticket's tracker and takes it for this thread. Return: NULL with errno EBUSY, ENOMEM. */
+/*
+ * Finds or adds the ticket's tracker and takes it for this thread. Return: NULL with errno EBUSY,
+ * ENOMEM.
+ */
 static struct tracker *tracker_take(int ticket)
 {
 	unsigned generation = lsf_fork_generation();

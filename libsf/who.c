@@ -33,7 +33,8 @@ int lsf_must_be_parent(struct chan *chan)
 	int id = lsf_chan_number(chan, SF_XS_ROOT "/id");
 
 	if (id > 0)
-		return lsf_fail(ECHILD, "this VM is clone %d: waiting is its parent's business", id);
+		return lsf_fail(ECHILD, "this VM is clone %d: waiting is its parent's business",
+				id);
 	return id;
 }
 
@@ -54,7 +55,8 @@ static int address_of_clone(struct chan *chan, int ticket, unsigned id, struct i
 	snprintf(path, sizeof(path), SF_XS_TICKET "/%d/clone/%u/address", ticket, id);
 	text = lsf_chan_read(chan, path);
 	if (!text)
-		return errno == ENOENT ? lsf_fail(ENOENT, "ticket %d has no clone %u", ticket, id) : -1;
+		return errno == ENOENT ? lsf_fail(ENOENT, "ticket %d has no clone %u", ticket, id)
+				       : -1;
 	return parse_address(text, address);
 }
 
@@ -121,7 +123,8 @@ int sf_address_ticket(int ticket, unsigned id, char *text, size_t len)
 
 	if (!chan)
 		return -1;
-	rc = id ? address_of_clone(chan, ticket, id, &address) : address_from_base(chan, 0, &address);
+	rc = id ? address_of_clone(chan, ticket, id, &address)
+		: address_from_base(chan, 0, &address);
 	lsf_chan_put(chan);
 	return rc ? -1 : write_address(address, text, len);
 }

@@ -9,7 +9,7 @@
 
 struct clone_options {
 	unsigned n;
-	int ticket;	/* 0: ask for one */
+	int ticket; /* 0: ask for one */
 	struct sf_hints hints;
 };
 
@@ -46,9 +46,12 @@ int cmd_clone(int argc, char **argv)
 	};
 	static const struct argp_child children[] = { { &cmd_hints_argp, 0, NULL, 0 }, { 0 } };
 	static const struct argp argp = {
-		.options = options, .parser = parse_clone, .children = children, .args_doc = "N",
-		.doc = "Make up to N clones of this VM. Every process is in the clones too; this one prints "
-		       "where it is: 0 in the parent, 1 and up in the clones.\v"
+		.options = options,
+		.parser = parse_clone,
+		.children = children,
+		.args_doc = "N",
+		.doc = "Make up to N clones of this VM. Every process is in the clones too; "
+		       "this one prints where it is: 0 in the parent, 1 and up in the clones.\v"
 		       "As in\n\n"
 		       "  id=$(sf clone 4) || exit\n"
 		       "  if [ \"$id\" -gt 0 ]; then work \"$id\"; sf exit; fi\n"
@@ -114,10 +117,11 @@ static int ticket_or_last(int argc, char **argv, const char *doc)
 
 int cmd_join(int argc, char **argv)
 {
-	int ticket = ticket_or_last(argc, argv,
-				    "Wait until all clones of the last operation, or of TICKET, have ended. "
-				    "Prints a line for each that did not end well, as it ends; the exit "
-				    "status is 1 then, and 0 if every clone exited with 0.");
+	int ticket = ticket_or_last(
+		argc, argv,
+		"Wait until all clones of the last operation, or of TICKET, have ended. Prints "
+		"a line for each that did not end well, as it ends; the exit status is 1 then, "
+		"and 0 if every clone exited with 0.");
 	int id = 0, status = EXIT_SUCCESS;
 
 	while (ticket > 0 && ((id = sf_wait_any(ticket, -1)) > 0 || errno == EINTR)) {
@@ -134,24 +138,25 @@ int cmd_exit(int argc, char **argv)
 	unsigned status = 0;
 	int id;
 
-	cmd_parse_numbers(argc, argv, "[STATUS]",
-			  "End this VM, which is a clone, with STATUS (0 to 255). What it is to leave behind "
-			  "is given to the parent by `sf set-result' before.",
-			  0, 1, &status);
+	cmd_parse_numbers(
+		argc, argv, "[STATUS]",
+		"End this VM, which is a clone, with STATUS (0 to 255). What it is to leave "
+		"behind is given to the parent by `sf set-result' before.",
+		0, 1, &status);
 	if (status > 255)
 		return cmd_complain("a status is a number from 0 to 255");
 	/* where sf_exit() would end this process alone, that is an error of the command */
 	id = sf_id();
 	if (id <= 0)
-		return id ? cmd_error("exit") :
-			    cmd_complain("this VM is no clone: it does not end by `sf exit'");
+		return id ? cmd_error("exit")
+			  : cmd_complain("this VM is no clone: it does not end by `sf exit'");
 	sf_exit((int)status);
 }
 
 int cmd_kill(int argc, char **argv)
 {
-	int ticket = ticket_or_last(argc, argv,
-				    "End what is left of the clones of the last operation, or of TICKET.");
+	int ticket = ticket_or_last(
+		argc, argv, "End what is left of the clones of the last operation, or of TICKET.");
 
 	return ticket < 0 || sf_kill_ticket(ticket) ? cmd_error("kill") : EXIT_SUCCESS;
 }
@@ -160,9 +165,10 @@ int cmd_free(int argc, char **argv)
 {
 	unsigned ticket;
 
-	cmd_parse_numbers(argc, argv, "TICKET",
-			  "Give a ticket back that is not to be used, or whose clones have all ended; their "
-			  "results go with it.",
-			  1, 1, &ticket);
+	cmd_parse_numbers(
+		argc, argv, "TICKET",
+		"Give a ticket back that is not to be used, or whose clones have all ended; "
+		"their results go with it.",
+		1, 1, &ticket);
 	return sf_ticket_free((int)ticket) ? cmd_error("free") : EXIT_SUCCESS;
 }

@@ -6,18 +6,18 @@
 #include <argp.h>
 #include <stdbool.h>
 
-#define EXIT_NOT_WELL 1		/* it was done, and something did not end well */
-#define EXIT_ERROR 2		/* it could not be done; a sentence is on standard error */
-#define EXIT_RUN_ERROR 255	/* the same for `sf run`, where small numbers count jobs */
+#define EXIT_NOT_WELL  1   /* it was done, and something did not end well */
+#define EXIT_ERROR     2   /* it could not be done; a sentence is on standard error */
+#define EXIT_RUN_ERROR 255 /* the same for `sf run`, where small numbers count jobs */
 
 /* A command; argv[0] is its full name ("sf clone"). Return: the exit status. */
 typedef int cmd_main(int argc, char **argv);
 
-cmd_main cmd_clone, cmd_join, cmd_exit, cmd_kill, cmd_free;	/* clone.c */
-cmd_main cmd_ticket, cmd_checkpoint, cmd_create, cmd_drop;	/* ticket.c */
-cmd_main cmd_result, cmd_set_result;				/* result.c */
-cmd_main cmd_info, cmd_address;					/* info.c */
-cmd_main cmd_run;						/* run.c */
+cmd_main cmd_clone, cmd_join, cmd_exit, cmd_kill, cmd_free; /* clone.c */
+cmd_main cmd_ticket, cmd_checkpoint, cmd_create, cmd_drop;  /* ticket.c */
+cmd_main cmd_result, cmd_set_result;			    /* result.c */
+cmd_main cmd_info, cmd_address;				    /* info.c */
+cmd_main cmd_run;					    /* run.c */
 
 /* Parses a number min…max; otherwise says what is wrong with it, and ends with the usage. */
 unsigned cmd_number(struct argp_state *state, const char *what, const char *text, unsigned min,

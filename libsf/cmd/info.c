@@ -53,7 +53,8 @@ static json_t *clone_json(int ticket, unsigned id)
 		return NULL;
 	clone = json_pack("{s:i, s:s}", "id", (int)id, "state", state_names[status.state]);
 	set_text(clone, "host", status.host);
-	set_text(clone, "address", sf_address_ticket(ticket, id, address, sizeof(address)) ? NULL : address);
+	set_text(clone, "address",
+		 sf_address_ticket(ticket, id, address, sizeof(address)) ? NULL : address);
 	if (status.state == SF_STATE_EXITED)
 		json_object_set_new(clone, "status", json_integer(status.status));
 	if (status.result_bytes >= 0)
@@ -112,7 +113,8 @@ static json_t *collect(void)
 	}
 	info = json_pack("{s:i, s:i}", "id", id, "count", sf_count());
 	set_node(info, "name", false, xs, "name");
-	set_text(info, "address", sf_address((unsigned)id, address, sizeof(address)) ? NULL : address);
+	set_text(info, "address",
+		 sf_address((unsigned)id, address, sizeof(address)) ? NULL : address);
 	set_node(info, "gateway", false, xs, SF_XS_ROOT "/net/gateway");
 	set_node(info, "limit", true, xs, SF_XS_ROOT "/limit");
 	names = xs_directory(xs, XBT_NULL, SF_XS_TICKET, &count);
@@ -158,16 +160,17 @@ static void print_info(const json_t *info)
 	const json_t *ticket, *clone;
 	size_t i, k;
 
-	printf("id       %d%s\n", number_of(info, "id"), number_of(info, "id") ? "" : " (no clone)");
+	printf("id       %d%s\n", number_of(info, "id"),
+	       number_of(info, "id") ? "" : " (no clone)");
 	printf("name     %s\n", text_of(info, "name"));
 	printf("address  %s\n", text_of(info, "address"));
 	printf("gateway  %s\n", text_of(info, "gateway"));
 	printf("count    %d in the last clone operation\n", number_of(info, "count"));
 	printf("limit    %d clones in a ticket\n", number_of(info, "limit"));
 	json_array_foreach(json_object_get(info, "tickets"), i, ticket) {
-		printf("ticket %d: %s, good for %d clones, %d running\n", number_of(ticket, "ticket"),
-		       text_of(ticket, "state"), number_of(ticket, "granted"),
-		       number_of(ticket, "running"));
+		printf("ticket %d: %s, good for %d clones, %d running\n",
+		       number_of(ticket, "ticket"), text_of(ticket, "state"),
+		       number_of(ticket, "granted"), number_of(ticket, "running"));
 		json_array_foreach(json_object_get(ticket, "clones"), k, clone)
 			print_clone(clone);
 	}
@@ -194,7 +197,8 @@ int cmd_info(int argc, char **argv)
 		{ 0 }
 	};
 	static const struct argp argp = {
-		.options = options, .parser = parse_info,
+		.options = options,
+		.parser = parse_info,
 		.doc = "Show who this VM is, and the states of its tickets and their clones.",
 	};
 	bool as_json = false;
@@ -220,10 +224,11 @@ int cmd_address(int argc, char **argv)
 	unsigned id = INT32_MAX;
 	int own;
 
-	cmd_parse_numbers(argc, argv, "[ID]",
-			  "Print the address of VM ID (0: the parent) on the private network of parent and "
-			  "clones; without ID, this VM's own.",
-			  0, 1, &id);
+	cmd_parse_numbers(
+		argc, argv, "[ID]",
+		"Print the address of VM ID (0: the parent) on the private network of parent "
+		"and clones; without ID, this VM's own.",
+		0, 1, &id);
 	if (id == INT32_MAX) {
 		own = sf_id();
 		if (own < 0)

@@ -140,14 +140,15 @@ static char *help_filter(int key, const char *text, void *input)
 		fprintf(out, "  %-11s %s\n", commands[i].name, commands[i].help);
 	fputs("\n`sf COMMAND --help' tells more.\n\n"
 	      "Exit status: 0; 1 a clone did not end well; 2 an error, which standard error\n"
-	      "says in a sentence; 64 wrong usage. sf run has its own.", out);
+	      "says in a sentence; 64 wrong usage. sf run has its own.",
+	      out);
 	fclose(out);
 	return list;
 }
 
 struct choice {
 	const struct command *command;
-	int at;	/* its place in argv */
+	int at; /* its place in argv */
 };
 
 static error_t parse_command(int key, char *arg, struct argp_state *state)
@@ -165,7 +166,7 @@ static error_t parse_command(int key, char *arg, struct argp_state *state)
 	if (!choice->command)
 		argp_error(state, "there is no command \"%s\"", arg);
 	choice->at = state->next - 1;
-	state->next = state->argc;	/* the rest is the command's */
+	state->next = state->argc; /* the rest is the command's */
 	return 0;
 }
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Printing what jobs printed: each job's output whole, standard output and error where they belong. */
+/*
+ * Printing what jobs printed: each job's output whole, standard output and error where they belong.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,10 +12,10 @@ enum job_state { JOB_OPEN, JOB_ENDED, JOB_GIVEN_UP };
 
 struct job_output {
 	enum job_state state;
-	int status;		/* when ended */
+	int status; /* when ended */
 	bool printed;
-	struct result *result;	/* that has its records; NULL: none came */
-	size_t first;		/* offset of its first record there */
+	struct result *result; /* that has its records; NULL: none came */
+	size_t first;	       /* offset of its first record there */
 };
 
 /* A clone's result, kept until all of its jobs are printed. */
@@ -26,10 +28,10 @@ struct result {
 struct output {
 	const struct jobs *jobs;
 	bool keep_order, tag;
-	unsigned next;		/* with keep_order: the job to be printed next */
+	unsigned next; /* with keep_order: the job to be printed next */
 	unsigned done, failed;
 	struct result *results;
-	struct job_output job[];	/* [number - 1] */
+	struct job_output job[]; /* [number - 1] */
 };
 
 struct output *output_create(const struct jobs *jobs, bool keep_order, bool tag)
@@ -94,7 +96,8 @@ static void print_job(struct output *o, unsigned job)
 	const void *bytes;
 
 	j->printed = true;
-	while (j->result && (bytes = record_next(j->result->data, j->result->len, &offset, &record))) {
+	while (j->result &&
+	       (bytes = record_next(j->result->data, j->result->len, &offset, &record))) {
 		FILE *to = record.kind == RECORD_STDERR ? stderr : stdout;
 
 		if (record.job != job || record.kind == RECORD_END)

@@ -52,11 +52,13 @@ static int write_out(const char *file, const void *data, size_t len)
 int cmd_result(int argc, char **argv)
 {
 	static const struct argp_option options[] = {
-		{ "ticket", 't', "TICKET", 0, "of a clone of TICKET, not of the last operation", 0 },
+		{ "ticket", 't', "TICKET", 0, "of a clone of TICKET, not the last operation's", 0 },
 		{ 0 }
 	};
 	static const struct argp argp = {
-		.options = options, .parser = parse_result, .args_doc = "ID [FILE]",
+		.options = options,
+		.parser = parse_result,
+		.args_doc = "ID [FILE]",
 		.doc = "Print what clone ID gave to its parent, or write it to FILE.",
 	};
 	struct result_options o = { 0 };
@@ -110,9 +112,11 @@ static error_t parse_file(int key, char *arg, struct argp_state *state)
 int cmd_set_result(int argc, char **argv)
 {
 	static const struct argp argp = {
-		.parser = parse_file, .args_doc = "FILE",
-		.doc = "Give the contents of FILE (`-': standard input) to the parent as this clone's result. "
-		       "Back when they are safe; a second result replaces the first.",
+		.parser = parse_file,
+		.args_doc = "FILE",
+		.doc = "Give the contents of FILE (`-': standard input) to the parent as this "
+		       "clone's result. Back when they are safe; a second result replaces the "
+		       "first.",
 	};
 	_cleanup_fd_ int from = -1, memory = -1;
 	const char *file = NULL;

@@ -12,20 +12,20 @@
 #include "libsf/cmd/run.h"
 #include "libsf/sf.h"
 
-#define MAX_FAILED_STATUS 100	/* more failed jobs than that: one more */
-#define TICK_MS 1000
+#define MAX_FAILED_STATUS 100 /* more failed jobs than that: one more */
+#define TICK_MS		  1000
 
 enum long_option { OPTION_TAG = 256, OPTION_GROUP };
 
 struct run_options {
-	unsigned n;		/* clones asked for; 0: one for each argument */
+	unsigned n; /* clones asked for; 0: one for each argument */
 	bool keep_order, tag, quiet;
 	const char *arg_file;
 	struct sf_hints hints;
 	struct jobs jobs;
 };
 
-static volatile sig_atomic_t interrupted;	/* the signal */
+static volatile sig_atomic_t interrupted; /* the signal */
 
 static void on_signal(int number)
 {
@@ -67,7 +67,8 @@ static void take_command(struct run_options *o, struct argp_state *state, char *
 	if (!o->jobs.arguments && !o->arg_file)
 		o->jobs.count = o->n;
 	if (!o->jobs.arguments && !o->arg_file && !o->n)
-		argp_error(state, "say how many clones (-n N), or give arguments (::: or --arg-file)");
+		argp_error(state,
+			   "say how many clones (-n N), or give arguments (::: or --arg-file)");
 }
 
 static error_t parse_run(int key, char *arg, struct argp_state *state)
@@ -107,9 +108,9 @@ static error_t parse_run(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_option run_options[] = {
-	{ "clones", 'n', "N", 0, "use N clones (with arguments: at most; else do the command N times)", 0 },
+	{ "clones", 'n', "N", 0, "use N clones (without arguments: do the command N times)", 0 },
 	{ "arg-file", 'a', "FILE", 0, "each line of FILE (`-': standard input) is an argument", 0 },
-	{ "tag", OPTION_TAG, NULL, 0, "put the job's argument or number and a tab before each line", 0 },
+	{ "tag", OPTION_TAG, NULL, 0, "put the job's argument or number before each line", 0 },
 	{ "keep-order", 'k', NULL, 0, "print in the order of the jobs, not as they end", 0 },
 	{ "group", OPTION_GROUP, NULL, 0, "print each job's output whole (always so)", 0 },
 	{ "quiet", 'q', NULL, 0, "no progress on the terminal", 0 },
@@ -117,19 +118,30 @@ static const struct argp_option run_options[] = {
 };
 static const struct argp_child run_children[] = { { &cmd_hints_argp, 0, NULL, 0 }, { 0 } };
 static const struct argp run_argp = {
-	.options = run_options, .parser = parse_run, .children = run_children,
+	.options = run_options,
+	.parser = parse_run,
+	.children = run_children,
 	.args_doc = "[--] COMMAND [WORD...] [::: ARGUMENT...]",
-	.doc = "Run COMMAND in clones of this VM, once for each argument, and bring output and exit status "
-	       "home.\v"
-	       "In COMMAND's words {} becomes the job's argument (without arguments: its number), {#} its "
-	       "number from 1, {n} the number of jobs, {%} the clone's id. Without {} an argument is put "
-	       "last. SF_ID, SF_COUNT, SF_ADDRESS and SF_JOB are in the environment; standard input is "
-	       "empty. Where fewer clones than jobs can be had, each does several, in turn.\n\n"
+	.doc = "Run COMMAND in clones of this VM, once for each argument, and bring output and "
+	       "exit status home.\v"
+	       "In COMMAND's words {} becomes the job's argument (without arguments: its "
+	       "number), {#} its number from 1, {n} the number of jobs, {%} the clone's id. "
+	       "Without {} an argument is put last. SF_ID, SF_COUNT, SF_ADDRESS and SF_JOB are "
+	       "in the environment; standard input is empty. Where fewer clones than jobs can "
+	       "be had, each does several, in turn.\n\n"
 	       "  sf run -n 32 -- search --part {} --of {n} big.index\n"
 	       "  sf run -n 8 -- gzip -9 ::: *.fa\n\n"
-	       "Exit status: 0, or how many jobs failed (101: more than 100); 255 an error of sf run "
-	       "itself; 130 ended by Ctrl-C, as 128 + signal for others. The clones are ended then.",
+	       "Exit status: 0, or how many jobs failed (101: more than 100); 255 an error of "
+	       "sf run itself; 130 ended by Ctrl-C, as 128 + signal for others. The clones are "
+	       "ended then.",
 };
+
+static const char *const how_lost[] = {
+	[SF_STATE_STARTING] = "did not end", [SF_STATE_RUNNING] = "did not end",
+	[SF_STATE_EXITED] = "exited",	     [SF_STATE_KILLED] = "was killed",
+	[SF_STATE_LOST] = "was lost",	     [SF_STATE_FAILED] = "never ran",
+};
+_Static_assert(ARRAY_SIZE(how_lost) == SF_STATE_FAILED + 1, "words for every state");
 
 /* Says what became of a clone that did not bring its result. */
 static void tell_lost(unsigned clone, const struct sf_status *status)
@@ -139,11 +151,9 @@ static void tell_lost(unsigned clone, const struct sf_status *status)
 		cmd_complain("clone %u on %s exited with status %d and without its output", clone,
 			     status->host, status->status);
 	else if (!interrupted)
-		cmd_complain("clone %u%s%s %s: %s", clone, status->host[0] ? " on " : "", status->host,
-			     status->state == SF_STATE_KILLED ? "was killed" :
-			     status->state == SF_STATE_LOST   ? "was lost" :
-								"never ran",
-			     status->reason);
+		cmd_complain("clone %u%s%s %s: %s", clone, status->host[0] ? " on " : "",
+			     status->host,
+			     how_lost[status->state], status->reason);
 }
 
 /* Takes what a clone that ended has left. */
@@ -164,7 +174,8 @@ static void collect(struct output *output, const struct jobs *jobs, int ticket, 
 		output_give_up(output, job);
 }
 
-static void show_progress(const struct output *output, unsigned jobs, unsigned running, time_t start)
+static void show_progress(const struct output *output, unsigned jobs, unsigned running,
+			  time_t start)
 {
 	progress_show("sf run: %u of %u jobs done, %u failed; %u clones running, %llds",
 		      output_done(output), jobs, output_failed(output), running,
@@ -198,7 +209,7 @@ static int follow(struct output *output, const struct jobs *jobs, int ticket, un
 			if (sf_kill_ticket(ticket))
 				cmd_error("run");
 			killed = true;
-			catch_signals(false);	/* the next one ends this process at once */
+			catch_signals(false); /* the next one ends this process at once */
 		}
 	}
 	progress_clear();
@@ -244,7 +255,7 @@ static int run(const struct run_options *o)
 		return cmd_error("run"), EXIT_RUN_ERROR;
 	if ((unsigned)granted < n)
 		cmd_complain("%d clones instead of %u: some do several jobs", granted, n);
-	fflush(NULL);	/* what is still in a buffer would be printed by every clone too */
+	fflush(NULL); /* what is still in a buffer would be printed by every clone too */
 	catch_signals(true);
 	id = sf_clone_ticket(ticket);
 	made = id < 0 ? -1 : sf_count();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The parts of `sf run`: jobs are made into commands (jobs.c), done in clones (work.c), whose output
- * comes home as records (record.c) and is printed (output.c).
+ * The parts of `sf run`: jobs are made into commands (jobs.c), done in clones (work.c), whose
+ * output comes home as records (record.c) and is printed (output.c).
  */
 #ifndef LIBSF_CMD_RUN_H
 #define LIBSF_CMD_RUN_H
@@ -17,17 +17,17 @@
 
 /* What is to be done: the command, once for every argument, or `count` times. */
 struct jobs {
-	char **command;		/* NULL-ended; borrowed */
-	unsigned count;		/* jobs are numbered from 1 */
-	char **arguments;	/* count of them, or NULL: none */
+	char **command;	  /* NULL-ended; borrowed */
+	unsigned count;	  /* jobs are numbered from 1 */
+	char **arguments; /* count of them, or NULL: none */
 };
 
 /* A word for a job's tag: its argument, or its number; written to `number` if need be. */
 const char *job_name(const struct jobs *jobs, unsigned job, char number[12]);
 
 /*
- * The words of a job's command, with {} {#} {%} {n} replaced, for the clone `clone`. Return: NULL-ended,
- * the caller's to free() with one job_words_free(), or NULL.
+ * The words of a job's command, with {} {#} {%} {n} replaced, for the clone `clone`. Return:
+ * NULL-ended, the caller's to free() with one job_words_free(), or NULL.
  */
 char **job_words(const struct jobs *jobs, unsigned job, unsigned clone);
 void job_words_free(char **words);
@@ -47,19 +47,19 @@ void jobs_fini(struct jobs *jobs);
  * the same program in copies of one machine: host byte order.
  */
 enum record_kind {
-	RECORD_STDOUT = 1,	/* bytes the job printed */
+	RECORD_STDOUT = 1, /* bytes the job printed */
 	RECORD_STDERR = 2,
-	RECORD_END = 3,		/* struct record_end; no more of this job */
+	RECORD_END = 3, /* struct record_end; no more of this job */
 };
 
 struct record {
 	uint32_t job;
-	uint32_t kind;		/* enum record_kind */
-	uint32_t length;	/* bytes that follow */
+	uint32_t kind;	 /* enum record_kind */
+	uint32_t length; /* bytes that follow */
 };
 
 struct record_end {
-	int32_t status;		/* as in $? of a shell */
+	int32_t status; /* as in $? of a shell */
 	uint32_t reserved;
 };
 
@@ -87,7 +87,9 @@ static inline unsigned work_clone_of(unsigned job, unsigned clones)
 
 struct output;
 
-/* Prints jobs' output, each whole, as they come or in order; `tag`: each line after the job's name. */
+/*
+ * Prints jobs' output, each whole, as they come or in order; `tag`: each line after the job's name.
+ */
 struct output *output_create(const struct jobs *jobs, bool keep_order, bool tag);
 void output_destroy(struct output *output);
 
@@ -97,7 +99,7 @@ void output_take(struct output *output, void *result, size_t len);
 /* A job that will bring nothing (more): counts as failed unless it has ended. */
 void output_give_up(struct output *output, unsigned job);
 
-unsigned output_done(const struct output *output);	/* jobs that ended, well or not */
+unsigned output_done(const struct output *output); /* jobs that ended, well or not */
 unsigned output_failed(const struct output *output);
 
 /* ---- progress.c ---- */

@@ -37,9 +37,11 @@ int cmd_ticket(int argc, char **argv)
 {
 	static const struct argp_child children[] = { { &cmd_hints_argp, 0, NULL, 0 }, { 0 } };
 	static const struct argp argp = {
-		.parser = parse_ticket, .children = children, .args_doc = "N",
-		.doc = "Ask for room for up to N clones and print the ticket and how many it is good for, as "
-		       "in \"3 8\". For `sf clone --ticket' and `sf create'.",
+		.parser = parse_ticket,
+		.children = children,
+		.args_doc = "N",
+		.doc = "Ask for room for up to N clones and print the ticket and how many it is "
+		       "good for, as in \"3 8\". For `sf clone --ticket' and `sf create'.",
 	};
 	struct ticket_options o = { .hints = SF_HINTS_INIT };
 	int ticket, granted;
@@ -59,10 +61,11 @@ int cmd_checkpoint(int argc, char **argv)
 {
 	int checkpoint, id;
 
-	cmd_parse_numbers(argc, argv, "",
-			  "Keep this instant and print the checkpoint's number and 0. In every clone made "
-			  "of it later, this command comes back and prints the number and the clone's id.",
-			  0, 0, NULL);
+	cmd_parse_numbers(
+		argc, argv, "",
+		"Keep this instant and print the checkpoint's number and 0. In every clone made "
+		"of it later, this command comes back and prints the number and the clone's id.",
+		0, 0, NULL);
 	id = sf_checkpoint_parent(&checkpoint);
 	if (id < 0)
 		return cmd_error("checkpoint");
@@ -75,9 +78,10 @@ int cmd_create(int argc, char **argv)
 	unsigned numbers[2];
 	int made;
 
-	cmd_parse_numbers(argc, argv, "CHECKPOINT TICKET",
-			  "Make clones that begin at CHECKPOINT with TICKET; prints how many were made.", 2,
-			  2, numbers);
+	cmd_parse_numbers(
+		argc, argv, "CHECKPOINT TICKET",
+		"Make clones that begin at CHECKPOINT with TICKET; prints how many were made.", 2,
+		2, numbers);
 	made = sf_create_clones((int)numbers[0], (int)numbers[1]);
 	if (made < 0)
 		return cmd_error("create");
@@ -89,7 +93,7 @@ int cmd_drop(int argc, char **argv)
 {
 	unsigned checkpoint;
 
-	cmd_parse_numbers(argc, argv, "CHECKPOINT", "Give a checkpoint back; clones made of it go on.", 1,
-			  1, &checkpoint);
+	cmd_parse_numbers(argc, argv, "CHECKPOINT",
+			  "Give a checkpoint back; clones made of it go on.", 1, 1, &checkpoint);
 	return sf_checkpoint_free((int)checkpoint) ? cmd_error("drop") : EXIT_SUCCESS;
 }

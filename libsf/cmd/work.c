@@ -17,16 +17,16 @@
 #include "libsf/cmd/run.h"
 #include "proto/agent-port.h"
 
-#define NOT_FOUND 127		/* exit statuses of a shell */
-#define NOT_RUN 126
-#define NO_RESULT 125		/* of a clone: what it did could not be sent */
-#define CUT_RESERVE 65536	/* bytes of a result kept free for the ends of jobs */
+#define NOT_FOUND   127 /* exit statuses of a shell */
+#define NOT_RUN	    126
+#define NO_RESULT   125	  /* of a clone: what it did could not be sent */
+#define CUT_RESERVE 65536 /* bytes of a result kept free for the ends of jobs */
 
 struct capture {
-	int memory;		/* the records so far */
+	int memory; /* the records so far */
 	uint64_t bytes;
 	uint32_t job;
-	bool cut;		/* the job printed more than there is room for */
+	bool cut; /* the job printed more than there is room for */
 };
 
 static void keep(struct capture *c, enum record_kind kind, const void *bytes, size_t len)
@@ -42,7 +42,8 @@ static void keep(struct capture *c, enum record_kind kind, const void *bytes, si
 /* Passes on what the job prints until both pipes are at their end. */
 static void drain(struct capture *c, int out, int err)
 {
-	struct pollfd pipes[] = { { .fd = out, .events = POLLIN }, { .fd = err, .events = POLLIN } };
+	struct pollfd pipes[] = { { .fd = out, .events = POLLIN },
+				  { .fd = err, .events = POLLIN } };
 	char chunk[32768];
 
 	while (pipes[0].fd >= 0 || pipes[1].fd >= 0) {

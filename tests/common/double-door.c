@@ -19,15 +19,15 @@
 #include "host/sfd/xs_server.h"
 #include "tests/common/double-door.h"
 
-#define CLIENTS 12
-#define WATCHES 8
-#define PIDS 64
+#define CLIENTS	      12
+#define WATCHES	      8
+#define PIDS	      64
 #define MESSAGE_BYTES (sizeof(struct xsd_sockmsg) + XENSTORE_PAYLOAD_MAX)
 
 struct client {
-	int fd;		/* -1: none */
+	int fd; /* -1: none */
 	struct {
-		char path[128], token[160];	/* path empty: none */
+		char path[128], token[160]; /* path empty: none */
 	} watch[WATCHES];
 };
 
@@ -35,10 +35,10 @@ struct door {
 	struct xs_server *xs;
 	int listener;
 	struct client client[CLIENTS];
-	struct client *served;	/* whose request the server is at */
+	struct client *served; /* whose request the server is at */
 	pid_t pids[PIDS];
 	unsigned pid_count;
-	char out[2 * MESSAGE_BYTES];	/* a message that came in parts */
+	char out[2 * MESSAGE_BYTES]; /* a message that came in parts */
 	size_t out_bytes;
 };
 
@@ -98,7 +98,8 @@ static void client_end(struct door *door, struct client *c)
 
 		if (!c->watch[i].path[0])
 			continue;
-		len = snprintf(payload, sizeof(payload), "%s%c%s", c->watch[i].path, 0, c->watch[i].token);
+		len = snprintf(payload, sizeof(payload), "%s%c%s", c->watch[i].path, 0,
+			       c->watch[i].token);
 		c->watch[i].path[0] = 0;
 		ask_server(door, XS_UNWATCH, payload, (size_t)len + 1);
 	}
@@ -120,7 +121,8 @@ unsigned door_fds(const struct door *door, struct pollfd *fds, unsigned room)
 		fds[count++] = (struct pollfd){ .fd = door->listener, .events = POLLIN };
 	for (unsigned i = 0; i < CLIENTS && count < room; i++) {
 		if (door->client[i].fd >= 0)
-			fds[count++] = (struct pollfd){ .fd = door->client[i].fd, .events = POLLIN };
+			fds[count++] =
+				(struct pollfd){ .fd = door->client[i].fd, .events = POLLIN };
 	}
 	return count;
 }
@@ -168,7 +170,8 @@ static size_t mark_token(struct door *door, struct client *c, uint32_t type, cha
 {
 	size_t path_len = strlen(payload) + 1;
 	char token[160];
-	int len = snprintf(token, sizeof(token), "%d:%s", (int)(c - door->client), payload + path_len);
+	int len = snprintf(token, sizeof(token), "%d:%s", (int)(c - door->client),
+			   payload + path_len);
 
 	note_watch(c, type == XS_WATCH, payload, token);
 	memcpy(payload + path_len, token, (size_t)len + 1);
@@ -177,7 +180,8 @@ static size_t mark_token(struct door *door, struct client *c, uint32_t type, cha
 
 static void serve_client(struct door *door, struct client *c)
 {
-	char payload[XENSTORE_PAYLOAD_MAX + 256], message[sizeof(payload) + sizeof(struct xsd_sockmsg)];
+	char payload[XENSTORE_PAYLOAD_MAX + 256],
+		message[sizeof(payload) + sizeof(struct xsd_sockmsg)];
 	struct xsd_sockmsg head;
 
 	if (io_read_full(c->fd, &head, sizeof(head)) || head.len > XENSTORE_PAYLOAD_MAX ||

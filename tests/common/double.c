@@ -26,11 +26,11 @@
 #include "tests/common/double-door.h"
 #include "tests/common/double.h"
 
-#define ANSWERS 8
-#define REQUESTS 512
-#define AWAIT_S 10
+#define ANSWERS	      8
+#define REQUESTS      512
+#define AWAIT_S	      10
 #define MAX_DOORS_FDS 64
-#define RESULT_BYTES 65536
+#define RESULT_BYTES  65536
 
 struct vm {
 	struct host_double *d;
@@ -43,7 +43,7 @@ struct vm {
 
 struct host_double {
 	pthread_mutex_t lock;	/* everything below */
-	pthread_cond_t changed;	/* requests, watches, arrivals */
+	pthread_cond_t changed; /* requests, watches, arrivals */
 	pthread_t thread;
 	int agent, wake[2];
 	bool stop;
@@ -52,14 +52,15 @@ struct host_double {
 	struct {
 		char verb[16], answer[160];
 	} answers[ANSWERS];
-	char unanswered[SF_XS_KEY_MAX + 1];	/* key of the last one */
+	char unanswered[SF_XS_KEY_MAX + 1]; /* key of the last one */
 	char requests[REQUESTS][SF_XS_REQUEST_MAX + 1];
 	unsigned request_count, arrived;
 	int behaviour;
 };
 
 static const char *const sockets[DOUBLE_VMS] = { "/run/xenstored/socket", "/run/xenstored/clone-1",
-						 "/run/xenstored/clone-2", "/run/xenstored/clone-3" };
+						 "/run/xenstored/clone-2",
+						 "/run/xenstored/clone-3" };
 
 const char *double_socket(unsigned vm)
 {
@@ -70,9 +71,11 @@ int double_private_run(void)
 {
 	if (unshare(CLONE_NEWNS) && unshare(CLONE_NEWUSER | CLONE_NEWNS))
 		return 77;
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) || mount("run", "/run", "tmpfs", 0, "mode=755"))
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	    mount("run", "/run", "tmpfs", 0, "mode=755"))
 		return 77;
-	if (mkdir("/run/xenstored", 0755) || mkdir("/run/snowflock", 0755) || mkdir(AGENT_RESULT_DIR, 0755))
+	if (mkdir("/run/xenstored", 0755) || mkdir("/run/snowflock", 0755) ||
+	    mkdir(AGENT_RESULT_DIR, 0755))
 		return 77;
 	return 0;
 }
@@ -90,7 +93,8 @@ static void node(struct vm *vm, const char *value, const char *format, ...)
 	xs_host_write(vm->xs, path, value, false);
 }
 
-static unsigned number_at(struct vm *vm, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static unsigned number_at(struct vm *vm, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 static unsigned number_at(struct vm *vm, const char *format, ...)
 {
 	_cleanup_free_ char *value = NULL;
@@ -122,8 +126,8 @@ static void reply(struct vm *vm, const char *key, const char *format, ...)
 }
 
 /* A ticket's clone has ended; the last one makes it done. */
-static void end_clone(struct host_double *d, unsigned ticket, unsigned id, const char *state, int status,
-		      const char *reason)
+static void end_clone(struct host_double *d, unsigned ticket, unsigned id, const char *state,
+		      int status, const char *reason)
 {
 	struct vm *parent = &d->vm[0];
 	unsigned running = number_at(parent, SF_XS_TICKET "/%u/running", ticket);
@@ -144,7 +148,8 @@ static void end_clone(struct host_double *d, unsigned ticket, unsigned id, const
 static void do_ticket(struct vm *vm, const char *key, const char *request)
 {
 	struct host_double *d = vm->d;
-	unsigned n = (unsigned)atoi(request + strlen("ticket ")), granted = n < DOUBLE_ROOM ? n : DOUBLE_ROOM;
+	unsigned n = (unsigned)atoi(request + strlen("ticket ")),
+		 granted = n < DOUBLE_ROOM ? n : DOUBLE_ROOM;
 	unsigned ticket = vm->id ? d->ticket : d->next_ticket++;
 	char number[12];
 
@@ -209,7 +214,8 @@ static void do_create(struct vm *vm, const char *key, const char *request)
 {
 	unsigned checkpoint = 0, ticket = 0;
 
-	if (sscanf(request, "create %u %u", &checkpoint, &ticket) != 2 || checkpoint != vm->d->checkpoint)
+	if (sscanf(request, "create %u %u", &checkpoint, &ticket) != 2 ||
+	    checkpoint != vm->d->checkpoint)
 		reply(vm, key, "error ENOENT there is no checkpoint %u", checkpoint);
 	else
 		reply(vm, key, "ok %u", make_clones(vm->d, ticket));
@@ -293,8 +299,8 @@ static const struct {
 	const char *verb;
 	void (*play)(struct vm *vm, const char *key, const char *request);
 } verbs[] = {
-	{ "ticket ", do_ticket }, { "clone ", do_clone },     { "checkpoint", do_checkpoint },
-	{ "create ", do_create }, { "kill ", do_kill },	      { "release ", do_release },
+	{ "ticket ", do_ticket }, { "clone ", do_clone }, { "checkpoint", do_checkpoint },
+	{ "create ", do_create }, { "kill ", do_kill },	  { "release ", do_release },
 	{ "drop ", do_drop },	  { "exit ", do_exit },
 };
 
@@ -306,7 +312,8 @@ static void asked(struct vm *vm, const char *key, const char *request)
 		snprintf(d->requests[d->request_count++], SF_XS_REQUEST_MAX + 1, "%s", request);
 	pthread_cond_broadcast(&d->changed);
 	for (unsigned i = 0; !vm->id && i < ANSWERS; i++) {
-		if (!d->answers[i].verb[0] || strncmp(request, d->answers[i].verb, strlen(d->answers[i].verb)))
+		if (!d->answers[i].verb[0] ||
+		    strncmp(request, d->answers[i].verb, strlen(d->answers[i].verb)))
 			continue;
 		if (d->answers[i].answer[0])
 			reply(vm, key, "%s", d->answers[i].answer);
@@ -351,7 +358,8 @@ static void on_send(void *arg, const void *bytes, size_t len)
 static void agent_result(struct host_double *d, unsigned vm, uint64_t bytes, int fd)
 {
 	d->vm[vm].result_bytes = bytes < RESULT_BYTES ? (size_t)bytes : RESULT_BYTES;
-	if (pread(fd, d->vm[vm].result, d->vm[vm].result_bytes, 0) != (ssize_t)d->vm[vm].result_bytes)
+	if (pread(fd, d->vm[vm].result, d->vm[vm].result_bytes, 0) !=
+	    (ssize_t)d->vm[vm].result_bytes)
 		abort();
 }
 
@@ -364,7 +372,8 @@ static void serve_agent(struct host_double *d)
 	socklen_t len = sizeof(who);
 	unsigned nfds, vm = 0;
 
-	if (sock < 0 || io_recv_fds(sock, &request, sizeof(request), &fd, 1, &nfds) != sizeof(request))
+	if (sock < 0 ||
+	    io_recv_fds(sock, &request, sizeof(request), &fd, 1, &nfds) != sizeof(request))
 		return;
 	getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &who, &len);
 	for (unsigned i = 0; i < DOUBLE_VMS; i++) {
@@ -534,8 +543,8 @@ void double_agent(struct host_double *d, int behaviour)
 	pthread_mutex_unlock(&d->lock);
 }
 
-void double_end_clone(struct host_double *d, unsigned ticket, unsigned id, const char *state, int status,
-		      const char *reason)
+void double_end_clone(struct host_double *d, unsigned ticket, unsigned id, const char *state,
+		      int status, const char *reason)
 {
 	pthread_mutex_lock(&d->lock);
 	end_clone(d, ticket, id, state, status, reason);

@@ -4,11 +4,12 @@
  *
  * Each VM it plays is a XenStore server (the real one of sfd) behind a UNIX socket, where the real
  * libxenstore finds it: VM 0, the parent, at the standard place, clone k by XENSTORED_PATH =
- * double_socket(k). Requests are answered as proto/xenstore-tree.h says, but nothing is cloned: a clone is a
- * process of its own that is told another id. What a process "in" VM k sends to the agent's socket
- * counts as VM k's, by its process number.
+ * double_socket(k). Requests are answered as proto/xenstore-tree.h says, but nothing is cloned: a
+ * clone is a process of its own that is told another id. What a process "in" VM k sends to the
+ * agent's socket counts as VM k's, by its process number.
  *
- * Everything is in a private /run; what waits, waits for an event, with a limit that a test never meets.
+ * Everything is in a private /run; what waits, waits for an event, with a limit that a test never
+ * meets.
  */
 #ifndef TESTS_COMMON_DOUBLE_H
 #define TESTS_COMMON_DOUBLE_H
@@ -17,8 +18,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define DOUBLE_VMS 4	/* the parent and three clones */
-#define DOUBLE_ROOM 3	/* clones the "hosts" have room for */
+#define DOUBLE_VMS  4 /* the parent and three clones */
+#define DOUBLE_ROOM 3 /* clones the "hosts" have room for */
 
 struct host_double;
 
@@ -34,7 +35,10 @@ const char *double_socket(unsigned vm);
 /* Writes (value NULL: removes) a node of a VM's tree; relative to its home. */
 void double_set(struct host_double *d, unsigned vm, const char *path, const char *value);
 
-/* From now on requests of VM 0 that begin with `verb` get this answer; "" none at all, NULL the usual. */
+/*
+ * From now on requests of VM 0 that begin with `verb` get this answer; "" none at all, NULL the
+ * usual.
+ */
 void double_answer(struct host_double *d, const char *verb, const char *answer);
 
 /* Answers the last request that got none. */
@@ -44,13 +48,16 @@ void double_answer_late(struct host_double *d, const char *answer);
 void double_agent(struct host_double *d, int behaviour);
 
 /* A clone of the running ticket ends. `status` counts for "exited", `reason` for others. */
-void double_end_clone(struct host_double *d, unsigned ticket, unsigned id, const char *state, int status,
-		      const char *reason);
+void double_end_clone(struct host_double *d, unsigned ticket, unsigned id, const char *state,
+		      int status, const char *reason);
 
 /* Closes every connection to XenStore; new ones are taken. */
 void double_drop(struct host_double *d);
 
-/* Waits until VM 0 has asked for something that begins with `words`, `times` times. Return: false after 10 s. */
+/*
+ * Waits until VM 0 has asked for something that begins with `words`, `times` times. Return: false
+ * after 10 s.
+ */
 bool double_await(struct host_double *d, const char *words, unsigned times);
 
 /* Return: how many requests of VM 0 that begin with `words` came. */

@@ -19,8 +19,8 @@ void harness_tear_down(void);
 int harness_main(CU_SuiteInfo *suites);
 
 /*
- * Runs a function in a process of its own, in VM `vm`. Return: what it returned (0–127), or 128 + the
- * signal that ended it.
+ * Runs a function in a process of its own, in VM `vm`. Return: what it returned (0–127), or 128 +
+ * the signal that ended it.
  */
 int harness_in_vm(unsigned vm, int (*run)(void *), void *arg);
 

@@ -207,7 +207,9 @@ static void locals_are_freed_and_stolen(void)
 	close(kept);
 }
 
-/* ---- fault points and log, which read their environment once: each in a process of its own ---- */
+/*
+ * ---- fault points and log, which read their environment once: each in a process of its own ----
+ */
 
 static char logged[4096];
 
@@ -261,7 +263,10 @@ static void faults_are_hit_as_asked_for(void)
 	CU_ASSERT_PTR_NOT_NULL(strstr(logged, "fault: page-drop"));
 	CU_ASSERT_EQUAL(with("SF_FAULT", "page-drop:2,page", hits), 23);
 	CU_ASSERT_EQUAL(with("SF_FAULT", "other,page:0,pag,,page-drop:1", hits), 10);
-	CU_ASSERT_EQUAL(with("SF_FAULT", "page-drop-a-name-that-is-much-longer-than-there-is-room-for,page:1", hits), 1);
+	CU_ASSERT_EQUAL(with("SF_FAULT",
+			     "page-drop-a-name-that-is-much-longer-than-there-is-room-for,page:1",
+			     hits),
+			1);
 }
 
 static int log_all(void)

@@ -186,7 +186,7 @@ static void second_clone_at_once_is_ebusy(void)
 	pthread_t thread;
 	int first = -1;
 
-	double_answer(host, "clone ", "");	/* it hangs */
+	double_answer(host, "clone ", ""); /* it hangs */
 	CU_ASSERT_FATAL(!pthread_create(&thread, NULL, clone_once, &first));
 	CU_ASSERT_FATAL(double_await(host, "clone ", 1));
 	CU_ASSERT_EQUAL(sf_clone(1), -1);
@@ -216,13 +216,36 @@ static void note(char c)
 	}
 }
 
-static void prepare_1(void) { note('a'); }
-static void prepare_2(void) { note('b'); }
-static void parent_1(void) { note('p'); }
-static void parent_2(void) { note('q'); }
-static void child_1(void) { note('x'); }
+static void prepare_1(void)
+{
+	note('a');
+}
+
+static void prepare_2(void)
+{
+	note('b');
+}
+
+static void parent_1(void)
+{
+	note('p');
+}
+
+static void parent_2(void)
+{
+	note('q');
+}
+
+static void child_1(void)
+{
+	note('x');
+}
+
 /* handlers of a clone run before it tells that it has arrived */
-static void child_2(void) { note(double_arrived(host) ? '!' : 'y'); }
+static void child_2(void)
+{
+	note(double_arrived(host) ? '!' : 'y');
+}
 
 static void handlers_run_around_a_clone(void)
 {
@@ -287,7 +310,7 @@ static void checkpoint_comes_back_in_its_clones(void)
 
 static int exit_with(void *arg)
 {
-	printf("%s", (const char *)arg);	/* no newline: it waits in stdio's buffer */
+	printf("%s", (const char *)arg); /* no newline: it waits in stdio's buffer */
 	sf_exit(3);
 }
 
@@ -355,7 +378,7 @@ static int grandchild(void *arg)
 static void fork_begins_anew(void)
 {
 	CU_ASSERT_EQUAL_FATAL(sf_clone(1), 0);
-	/* processes of another VM get that one's answers, so they do not use this process's connection */
+	/* who gets the other VM's answers does not use this process's connection */
 	CU_ASSERT_EQUAL(harness_in_vm(1, child_process, NULL), 0);
 	CU_ASSERT_EQUAL(harness_in_vm(0, grandchild, NULL), 0);
 	CU_ASSERT_EQUAL(sf_id(), 0);

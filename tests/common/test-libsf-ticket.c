@@ -93,7 +93,7 @@ static void ticket_is_good_for_one_operation(void)
 
 struct waiter {
 	pthread_t thread;
-	int ticket;	/* 0: sf_join() */
+	int ticket; /* 0: sf_join() */
 	int rc, number;
 	uint64_t end_ns;
 };
@@ -125,7 +125,7 @@ static void join_waits_for_the_last(void)
 	CU_ASSERT_EQUAL_FATAL(sf_clone(2), 0);
 	start_waiter(&w, 0);
 	double_end_clone(host, 1, 2, SF_CLONE_EXITED, 0, NULL);
-	CU_ASSERT_EQUAL(sf_id(), 0);	/* who waits holds up nobody */
+	CU_ASSERT_EQUAL(sf_id(), 0); /* who waits holds up nobody */
 	CU_ASSERT_EQUAL(w.end_ns, 0);
 	ended_ns = io_now_ns();
 	double_end_clone(host, 1, 1, SF_CLONE_LOST, 0, "h2 does not answer");
@@ -160,7 +160,7 @@ static void join_waits_for_every_clone_operation(void)
 	struct waiter w;
 
 	CU_ASSERT_EQUAL_FATAL(sf_clone(1), 0);
-	double_forget(host);	/* the ticket of the test before was given back */
+	double_forget(host); /* the ticket of the test before was given back */
 	CU_ASSERT_EQUAL_FATAL(sf_clone(1), 0);
 	CU_ASSERT_EQUAL_FATAL(sf_clone(1), 0);
 	double_end_clone(host, 3, 1, SF_CLONE_EXITED, 33, NULL);
@@ -468,7 +468,8 @@ static void kill_ends_what_is_left(void)
 }
 
 static CU_TestInfo tests[] = {
-	{ "status and result without clones are ECHILD", status_and_result_without_clones_are_echild },
+	{ "status and result without clones are ECHILD",
+	  status_and_result_without_clones_are_echild },
 	{ "hints are in the request", hints_are_in_the_request },
 	{ "hints of other versions", hints_of_other_versions },
 	{ "ticket is good for one operation", ticket_is_good_for_one_operation },
@@ -490,10 +491,9 @@ static CU_TestInfo tests[] = {
 
 int main(void)
 {
-	CU_SuiteInfo suites[] = {
-		{ "ticket", NULL, NULL, harness_set_up, harness_tear_down, tests },
-		CU_SUITE_INFO_NULL
-	};
+	CU_SuiteInfo suites[] = { { "ticket", NULL, NULL, harness_set_up, harness_tear_down,
+				    tests },
+				  CU_SUITE_INFO_NULL };
 
 	/* the first alarm of a test may come before its handler */
 	signal(SIGALRM, on_alarm);

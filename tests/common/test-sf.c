@@ -20,7 +20,7 @@
 
 struct command {
 	pid_t pid;
-	int out, err;		/* files with what it prints */
+	int out, err; /* files with what it prints */
 	char stdout_text[8192], stderr_text[8192];
 };
 
@@ -76,7 +76,10 @@ static int finish(struct command *c)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-/* Runs `sf`. Return: true if it ended so; `out` and `err` are what it must have printed (err: in part). */
+/*
+ * Runs `sf`. Return: true if it ended so; `out` and `err` are what it must have printed (err: in
+ * part).
+ */
 static bool sf_does(unsigned vm, const char *words, int status, const char *out, const char *err)
 {
 	struct command c;
@@ -86,7 +89,9 @@ static bool sf_does(unsigned vm, const char *words, int status, const char *out,
 	got = finish(&c);
 	if (got == status && !strcmp(c.stdout_text, out) && strstr(c.stderr_text, err))
 		return true;
-	fprintf(stderr, "\n    sf %s: status %d (want %d), stdout \"%s\" (want \"%s\"), stderr \"%s\" (want \"%s\")\n",
+	fprintf(stderr,
+		"\n    sf %s: status %d (want %d), stdout \"%s\" (want \"%s\"), "
+		"stderr \"%s\" (want \"%s\")\n",
 		words, got, status, c.stdout_text, out, c.stderr_text, err);
 	return false;
 }
@@ -110,10 +115,12 @@ static void clone_prints_where_it_is(void)
 
 static void wrong_usage_is_64(void)
 {
-	static const char *const wrong[] = { "clone", "clone|0", "clone|1025", "clone|x", "clone|2|3",
-					     "clone|--ticket=1|2", "join|x", "exit|-1", "frobnicate", "free",
-					     "result", "address|1|2", "run", "run|-n|2", "run|true", "run|:::|x",
-					     "run|true|:::" };
+	static const char *const wrong[] = { "clone",	  "clone|0",	 "clone|1025",
+					     "clone|x",	  "clone|2|3",	 "clone|--ticket=1|2",
+					     "join|x",	  "exit|-1",	 "frobnicate",
+					     "free",	  "result",	 "address|1|2",
+					     "run",	  "run|-n|2",	 "run|true",
+					     "run|:::|x", "run|true|:::" };
 
 	for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
 		CU_ASSERT(sf_does(0, wrong[i], 64, "", "help"));
@@ -127,13 +134,17 @@ static void join_tells_of_those_that_did_not_end_well(void)
 	double_end_clone(host, 1, 1, SF_CLONE_EXITED, 0, NULL);
 	double_end_clone(host, 1, 2, SF_CLONE_EXITED, 4, NULL);
 	double_end_clone(host, 1, 3, SF_CLONE_LOST, 0, "h2 does not answer");
-	CU_ASSERT(sf_does(0, "join", 1,
-			  "clone 2 on h2: exited with status 4\nclone 3 on h2: lost: h2 does not answer\n", ""));
+	CU_ASSERT(sf_does(
+		0, "join", 1,
+		"clone 2 on h2: exited with status 4\nclone 3 on h2: lost: h2 does not answer\n",
+		""));
 	CU_ASSERT(sf_does(0, "clone|1", 0, "0\n", ""));
 	double_end_clone(host, 2, 1, SF_CLONE_EXITED, 0, NULL);
 	CU_ASSERT(sf_does(0, "join", 0, "", ""));
-	CU_ASSERT(sf_does(0, "join|1", 1,
-			  "clone 2 on h2: exited with status 4\nclone 3 on h2: lost: h2 does not answer\n", ""));
+	CU_ASSERT(sf_does(
+		0, "join|1", 1,
+		"clone 2 on h2: exited with status 4\nclone 3 on h2: lost: h2 does not answer\n",
+		""));
 }
 
 static void exit_and_results(void)
@@ -145,7 +156,7 @@ static void exit_and_results(void)
 	CU_ASSERT_EQUAL(double_count(host, "exit"), 0);
 	CU_ASSERT(sf_does(0, "set-result|/etc/hostname", 2, "", "no clone"));
 	CU_ASSERT(sf_does(1, "set-result|/nowhere", 2, "", "/nowhere: No such file"));
-	start(&c, 1, "set-result|-");	/* standard input is this test's: empty */
+	start(&c, 1, "set-result|-"); /* standard input is this test's: empty */
 	CU_ASSERT_EQUAL(finish(&c), 0);
 	CU_ASSERT(sf_does(1, "set-result|/proc/sys/kernel/ostype", 0, "", ""));
 	CU_ASSERT(sf_does(0, "result|1", 2, "", "has not ended"));
@@ -154,9 +165,10 @@ static void exit_and_results(void)
 	CU_ASSERT(sf_does(0, "result|--ticket=1|1|/run/got", 0, "", ""));
 	CU_ASSERT_EQUAL(access("/run/got", R_OK), 0);
 	CU_ASSERT(sf_does(0, "kill", 0, "", ""));
-	CU_ASSERT(sf_does(0, "join", 1,
-			  "clone 1 on h2: exited with status 3\nclone 2 on h2: killed: by sf_kill_ticket()\n",
-			  ""));
+	CU_ASSERT(sf_does(
+		0, "join", 1,
+		"clone 1 on h2: exited with status 3\nclone 2 on h2: killed: by sf_kill_ticket()\n",
+		""));
 }
 
 static void checkpoints(void)
@@ -185,22 +197,25 @@ static void info_shows_the_clones(void)
 	CU_ASSERT_PTR_NOT_NULL_FATAL(info);
 	CU_ASSERT_EQUAL(json_integer_value(json_object_get(info, "count")), 2);
 	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(info, "address")), "10.7.0.1");
-	clone = json_array_get(json_object_get(json_array_get(json_object_get(info, "tickets"), 0), "clones"), 1);
+	clone = json_array_get(
+		json_object_get(json_array_get(json_object_get(info, "tickets"), 0), "clones"), 1);
 	CU_ASSERT_EQUAL(json_integer_value(json_object_get(clone, "status")), 4);
 	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(clone, "state")), "exited");
 	CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(clone, "address")), "10.7.1.2");
 	json_decref(info);
 	start(&c, 0, "info");
 	CU_ASSERT_EQUAL(finish(&c), 0);
-	CU_ASSERT_PTR_NOT_NULL(strstr(c.stdout_text, "ticket 1: running, good for 2 clones, 1 running\n"));
-	CU_ASSERT_PTR_NOT_NULL(strstr(c.stdout_text, "10.7.1.2         h2           exited with status 4\n"));
+	CU_ASSERT_PTR_NOT_NULL(
+		strstr(c.stdout_text, "ticket 1: running, good for 2 clones, 1 running\n"));
+	CU_ASSERT_PTR_NOT_NULL(
+		strstr(c.stdout_text, "10.7.1.2         h2           exited with status 4\n"));
 }
 
 /* ---- sf run ---- */
 
 /*
- * Runs `sf run` with the given words in the parent and in each of its clones, as it would find itself
- * there. Return: the exit status in the parent.
+ * Runs `sf run` with the given words in the parent and in each of its clones, as it would find
+ * itself there. Return: the exit status in the parent.
  */
 static int run_everywhere(struct command *c, const char *words, unsigned clones)
 {
@@ -226,10 +241,16 @@ static void run_brings_output_and_status_home(void)
 {
 	struct command c;
 
-	CU_ASSERT_EQUAL(run_everywhere(&c, "run|-k|-n|3|--|sh|-c|echo {} of {n} on $SF_ID of $SF_COUNT at "
-					   "$SF_ADDRESS; echo oops {#} >&2; test {%} != 2", 3), 1);
-	CU_ASSERT_STRING_EQUAL(c.stdout_text, "1 of 3 on 1 of 3 at 10.7.0.2\n2 of 3 on 2 of 3 at 10.7.0.3\n"
-					      "3 of 3 on 3 of 3 at 10.7.0.4\n");
+	CU_ASSERT_EQUAL(
+		run_everywhere(&c,
+			       "run|-k|-n|3|--|sh|-c|echo {} of {n} on $SF_ID of $SF_COUNT at "
+			       "$SF_ADDRESS; echo oops {#} >&2; test {%} != 2",
+			       3),
+		1);
+	CU_ASSERT_STRING_EQUAL(c.stdout_text,
+			       "1 of 3 on 1 of 3 at 10.7.0.2\n"
+			       "2 of 3 on 2 of 3 at 10.7.0.3\n"
+			       "3 of 3 on 3 of 3 at 10.7.0.4\n");
 	CU_ASSERT_STRING_EQUAL(c.stderr_text, "oops 1\noops 2\noops 3\n");
 	CU_ASSERT_EQUAL(double_count(host, "release 1"), 1);
 }
@@ -239,9 +260,14 @@ static void run_gives_each_job_its_argument(void)
 	struct command c;
 
 	/* five jobs for three clones: none is left out, and the user is told */
-	CU_ASSERT_EQUAL(run_everywhere(&c, "run|--tag|--keep-order|sh|-c|printf '%s\\nx' \"$0\"|:::|a|b c|{}||e|f", 3),
-			0);
-	CU_ASSERT_STRING_EQUAL(c.stdout_text, "a\ta\na\tx\nb c\tb c\nb c\tx\n{}\t{}\n{}\tx\ne\te\ne\tx\nf\tf\nf\tx\n");
+	CU_ASSERT_EQUAL(
+		run_everywhere(
+			&c, "run|--tag|--keep-order|sh|-c|printf '%s\\nx' \"$0\"|:::|a|b c|{}||e|f",
+			3),
+		0);
+	CU_ASSERT_STRING_EQUAL(
+		c.stdout_text,
+		"a\ta\na\tx\nb c\tb c\nb c\tx\n{}\t{}\n{}\tx\ne\te\ne\tx\nf\tf\nf\tx\n");
 	CU_ASSERT_PTR_NOT_NULL(strstr(c.stderr_text, "3 clones instead of 5"));
 	CU_ASSERT_EQUAL(run_everywhere(&c, "run|-k|-n|2|echo|<{}>{#}|:::|a|b|c", 2), 0);
 	CU_ASSERT_STRING_EQUAL(c.stdout_text, "<a>1\n<b>2\n<c>3\n");
@@ -279,8 +305,10 @@ static void run_of_clones_that_bring_nothing(void)
 	double_end_clone(host, 1, 1, SF_CLONE_LOST, 0, "h2 does not answer");
 	double_end_clone(host, 1, 2, SF_CLONE_EXITED, 125, NULL);
 	CU_ASSERT_EQUAL(finish(&c), 2);
-	CU_ASSERT_PTR_NOT_NULL(strstr(c.stderr_text, "clone 1 on h2 was lost: h2 does not answer\n"));
-	CU_ASSERT_PTR_NOT_NULL(strstr(c.stderr_text, "clone 2 on h2 exited with status 125 and without"));
+	CU_ASSERT_PTR_NOT_NULL(
+		strstr(c.stderr_text, "clone 1 on h2 was lost: h2 does not answer\n"));
+	CU_ASSERT_PTR_NOT_NULL(
+		strstr(c.stderr_text, "clone 2 on h2 exited with status 125 and without"));
 	double_answer(host, "ticket ", "error ENOSPC no host has room");
 	CU_ASSERT(sf_does(0, "run|-n|2|--|true", 255, "", "sf run: no host has room\n"));
 }
@@ -316,10 +344,8 @@ static CU_TestInfo tests[] = {
 
 int main(void)
 {
-	CU_SuiteInfo suites[] = {
-		{ "sf", NULL, NULL, harness_set_up, harness_tear_down, tests },
-		CU_SUITE_INFO_NULL
-	};
+	CU_SuiteInfo suites[] = { { "sf", NULL, NULL, harness_set_up, harness_tear_down, tests },
+				  CU_SUITE_INFO_NULL };
 	int null = open("/dev/null", O_RDONLY);
 
 	if (!getenv("SF_COMMAND") || dup2(null, STDIN_FILENO)) {
