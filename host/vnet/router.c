@@ -28,7 +28,7 @@
 #include "host/vnet/netns.h"
 
 #define PROGRAM "slirp4netns"
-#define OUTPUT_BYTES 2048	/* of what it says is kept, for when it fails */
+#define OUTPUT_BYTES 2048	/* of its complaints are kept, for when it fails */
 #define READY_MS 10000
 #define END_MS 2000
 #define MAX_CMDLINE_BYTES 4096
@@ -40,7 +40,7 @@ struct start {
 	int output;
 };
 
-/* A file without name for the process's output that cannot grow. Return: descriptor or -errno. */
+/* A file without name for the process's complaints that cannot grow. Return: descriptor or -errno. */
 static int make_output(void)
 {
 	_cleanup_fd_ int fd = memfd_create("router", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -59,7 +59,7 @@ static int leave_mounts(void)
 {
 	if (unshare(CLONE_NEWNS) < 0)
 		return -1;
-	return mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL);
+	return mount("none", "/", "none", MS_SLAVE | MS_REC, NULL);
 }
 
 /* In the new process: becomes slirp4netns. Reports why not, if it cannot. */
@@ -79,8 +79,8 @@ _Noreturn static void become(const struct start *start, const char *netns)
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	if (leave_mounts() < 0 || chdir("/") < 0 ||
-	    dup2(open("/dev/null", O_RDONLY), STDIN_FILENO) < 0 ||
-	    dup2(start->output, STDOUT_FILENO) < 0 || dup2(start->output, STDERR_FILENO) < 0 ||
+	    dup2(open("/dev/null", O_RDWR), STDIN_FILENO) < 0 ||
+	    dup2(STDIN_FILENO, STDOUT_FILENO) < 0 || dup2(start->output, STDERR_FILENO) < 0 ||
 	    close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0 ||
 	    io_set_inherit(start->ready[1], true) < 0)
 		error = errno;

@@ -3,8 +3,10 @@
 #include <CUnit/CUnit.h>
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -148,6 +150,49 @@ static void clusters_with_similar_names_are_apart(void)
 	world_leave();
 }
 
+/* Makes a cluster with a slirp4netns of the test's own in PATH. Return: what embed_create() does. */
+static int create_with_router(const char *script, pid_t *router, char *why, size_t why_bytes)
+{
+	_cleanup_free_ char *path = strdup(getenv("PATH"));
+	char folder[] = "/tmp/vnet-XXXXXX", program[64];
+	int result, fd = -1;
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
+	snprintf(program, sizeof(program), "%s/slirp4netns", folder);
+	if (script) {
+		fd = open(program, O_WRONLY | O_CREAT | O_CLOEXEC, 0755);
+		CU_ASSERT_EQUAL(io_write_full(fd, script, strlen(script)), 0);
+		close(fd);
+	}
+	setenv("PATH", folder, 1);
+	result = embed_create("test-router", 1, router, why, why_bytes);
+	setenv("PATH", path, 1);
+	unlink(program);
+	rmdir(folder);
+	return result;
+}
+
+static void without_slirp_there_is_no_way_out(void)
+{
+	char why[256] = "";
+	pid_t router = -1;
+
+	CU_ASSERT_EQUAL(create_with_router(NULL, &router, why, sizeof(why)), 0);
+	CU_ASSERT_EQUAL(router, 0);
+	CU_ASSERT_EQUAL(embed_destroy("test-router"), 2);
+}
+
+static void failing_slirp_is_reported(void)
+{
+	static const char script[] = "#!/bin/sh\necho words >&2\necho the reason >&2\nexit 1\n";
+	char why[256] = "";
+	pid_t router;
+
+	CU_ASSERT_EQUAL(create_with_router(script, &router, why, sizeof(why)), -EIO);
+	CU_ASSERT_PTR_NOT_NULL(strstr(why, "(the reason)"));
+	CU_ASSERT_EQUAL(embed_destroy("test-router"), 0);
+}
+
 static pid_t first_router;
 
 /* True while the process has not ended; one that nobody has waited for yet has. */
@@ -186,6 +231,8 @@ int main(void)
 		{ "the same name twice is refused", same_name_twice_is_refused },
 		{ "nonsense is refused", nonsense_is_refused },
 		{ "clusters with similar names are apart", clusters_with_similar_names_are_apart },
+		{ "without slirp4netns there is no way out", without_slirp_there_is_no_way_out },
+		{ "a failing slirp4netns is reported", failing_slirp_is_reported },
 		{ "nothing is left", nothing_is_left },
 	};
 	uint64_t start_ns;

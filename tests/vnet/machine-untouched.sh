@@ -23,6 +23,7 @@ state()
 }
 
 ip link add lan0 type bridge
+[ ! -d /proc/sys/net/ipv6 ] || echo 1 >/proc/sys/net/ipv6/conf/lan0/disable_ipv6
 ip address add 203.0.113.1/24 dev lan0
 ip link set lan0 up
 ip link set lo up
