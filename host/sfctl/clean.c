@@ -29,6 +29,7 @@
 
 struct clean {
 	bool dry_run;
+	bool some;		/* only the clusters named */
 	struct proc *procs;
 	unsigned proc_count;
 	unsigned removed;
@@ -221,11 +222,19 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct clean *clean = state->input;
 
-	(void)arg;
-	if (key != 'n')
+	switch (key) {
+	case 'n':
+		clean->dry_run = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		if (!cluster_name_valid(arg))
+			argp_error(state, "\"%s\" is no name of a cluster", arg);
+		clean->some = true;
+		note(arg, clean);
+		return 0;
+	default:
 		return ARGP_ERR_UNKNOWN;
-	clean->dry_run = true;
-	return 0;
+	}
 }
 
 int cmd_clean(struct sfctl *ctl, int argc, char **argv)
@@ -235,9 +244,10 @@ int cmd_clean(struct sfctl *ctl, int argc, char **argv)
 		{ 0 },
 	};
 	static const struct argp argp = {
-		.options = options, .parser = parse,
+		.options = options, .parser = parse, .args_doc = "[CLUSTER...]",
 		.doc = "Remove what clusters whose daemons are dead left on this machine: processes, "
-		       "namespaces, interfaces, folders. Clusters that are up are left alone."
+		       "namespaces, folders; and, if no cluster is named, interfaces and tables in this "
+		       "machine's own network. Clusters that are up are left alone."
 	};
 	struct clean clean = { 0 };
 	int error;
@@ -253,10 +263,12 @@ int cmd_clean(struct sfctl *ctl, int argc, char **argv)
 		complain("cannot read /proc: %s", strerror(-error));
 		return EXIT_TROUBLE;
 	}
-	find_clusters(&clean);
+	if (!clean.some)
+		find_clusters(&clean);
 	for (unsigned i = 0; i < clean.cluster_count; i++)
 		clean_cluster(&clean, clean.clusters[i]);
-	clean_network(&clean);
+	if (!clean.some)
+		clean_network(&clean);
 	if (!clean.dry_run)
 		rmdir(run_dir());
 	if (!clean.removed && !clean.failed)

@@ -2,8 +2,8 @@
 /*
  * sfctl run --put: the shared libraries that programs need.
  *
- * The dynamic loader says which files a program would have here (`ld.so --list`, which runs nothing
- * of it). What the guest image has, by its manifest, is left alone: a library there is replaced
+ * The dynamic loader says which files a program would have here (as for ldd; nothing of the program
+ * runs). What the guest image has, by its manifest, is left alone: a library there is replaced
  * neither while programs use it nor by another version. All others go where they are here, and
  * LD_LIBRARY_PATH names their folder where the guest's loader would not look. Without a manifest the
  * guest is taken to have all that lies in the usual folders.
@@ -193,7 +193,7 @@ static int add_listing(struct put_list *list, const struct guest_files *guest, c
 /* Adds what one program needs. Return: 0 or -errno. */
 static int add_libraries_of(struct put_list *list, const struct guest_files *guest, const char *program)
 {
-	const char *argv[] = { LOADER, "--list", program, NULL };
+	const char *argv[] = { "env", "LD_TRACE_LOADED_OBJECTS=1", LOADER, program, NULL };
 	_cleanup_free_ char *listing = NULL;
 	int status = capture(argv, LISTING_MAX, &listing);
 
