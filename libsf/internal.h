@@ -86,6 +86,9 @@ void lsf_request_end(struct lsf_request *request);
 /* Asks for something whose answer has no words. Return: 0. */
 int lsf_request_simple(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Says something that is not answered. Return: 0. */
+int lsf_request_tell(struct chan *chan, const char *request);
+
 /* Takes `count` numbers 0…INT_MAX from an answer. Return: 0. Errors: EPROTO. */
 int lsf_reply_numbers(const char *reply, int *numbers, unsigned count);
 

@@ -49,11 +49,16 @@ static int wait_done(struct chan *chan, int ticket)
 int sf_join_ticket(int ticket)
 {
 	struct chan *chan = lsf_chan_get();
+	char request[32];
 	int rc;
 
 	if (!chan)
 		return -1;
 	rc = wait_done(chan, ticket);
+	if (!rc) {	/* for the record of the operation */
+		snprintf(request, sizeof(request), "joined %d", ticket);
+		lsf_request_tell(chan, request);
+	}
 	lsf_chan_put(chan);
 	return rc;
 }

@@ -69,6 +69,15 @@ static char *await_reply(struct lsf_request *r, const char *request, int timeout
 	}
 }
 
+int lsf_request_tell(struct chan *chan, const char *request)
+{
+	char key[SF_XS_KEY_MAX + 1], path[sizeof(SF_XS_REQUEST "/") + SF_XS_KEY_MAX];
+
+	make_key(key);
+	snprintf(path, sizeof(path), SF_XS_REQUEST "/%s", key);
+	return lsf_chan_write(chan, path, request);
+}
+
 static int send_request(struct lsf_request *r, const char *request)
 {
 	char key[SF_XS_KEY_MAX + 1], path[sizeof(SF_XS_REQUEST "/") + SF_XS_KEY_MAX];

@@ -41,7 +41,8 @@
  * The record of an operation: {n, granted, hosts, ticket_ms, pause_ms, descriptor_bytes,
  * clones: [{id, host, running_ms, answered_ms, faults, pages_fetched, bytes_fetched, status}], join_ms}.
  * Times count from the arrival of the guest's clone request at sfd; ticket_ms is what the ticket
- * took before that. status: the exit status, or "killed", "lost", "failed"; null while it runs.
+ * took before that. join_ms: from the last clone's sf_exit() to the parent's return from sf_join(), null
+ * if it did not join. status: the exit status, or "killed", "lost", "failed"; null while it runs.
  */
 #ifndef PROTO_CONTROL_H
 #define PROTO_CONTROL_H

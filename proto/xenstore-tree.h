@@ -49,6 +49,8 @@
  *       reply  ok
  *   release <ticket>                      a ticket never to be used, or whose clones all ended
  *       reply  ok
+ *   joined <ticket>                       the parent is back from sf_join(): for the record alone
+ *       reply  (none)
  *   exit <status>                         a clone ends; 0–255; no reply: the VM goes away
  *       reply  (only if refused) error …
  *

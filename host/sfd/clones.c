@@ -640,23 +640,34 @@ static void exit_quiet(evutil_socket_t fd, short what, void *arg)
 	clone_leave(c, SF_CLONE_EXITED, c->status, NULL);
 }
 
+static void exit_begin(evutil_socket_t fd, short what, void *arg)
+{
+	static const struct timeval limit = { 2, 0 };
+	struct clone *c = arg;
+	struct agent_quiesce q = { .xs_sent = xs_sent(c->vm.xs) };
+
+	(void)fd;
+	(void)what;
+	event_free(c->exiting);
+	c->exiting = evtimer_new(c->vm.daemon->base, exit_quiet, c);
+	event_add(c->exiting, &limit);
+	xs_hold(c->vm.xs, true);
+	agent_port_send_now(c->vm.agent, AGENT_QUIESCE, &q, sizeof(q));
+}
+
 /*
  * sf_exit(): what its commands printed just before is still on its way through the agent, on
  * another port. The agent is made quiet first: that sends it all.
  */
 static void clone_exit(struct clone *c, int status)
 {
-	static const struct timeval limit = { 2, 0 };
-	struct agent_quiesce q = { .xs_sent = xs_sent(c->vm.xs) };
-
 	if (c->exiting)
 		return;
 	c->status = status;
 	c->end_ns = io_now_ns();
-	c->exiting = evtimer_new(c->vm.daemon->base, exit_quiet, c);
-	event_add(c->exiting, &limit);
-	xs_hold(c->vm.xs, true);
-	agent_port_send_now(c->vm.agent, AGENT_QUIESCE, &q, sizeof(q));
+	/* from the loop: only then the answer to this very write has been counted as sent */
+	c->exiting = evtimer_new(c->vm.daemon->base, exit_begin, c);
+	event_active(c->exiting, EV_TIMEOUT, 0);
 }
 
 static void clone_request(struct vm *vm, const char *key, const char *text, size_t len)

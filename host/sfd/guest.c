@@ -508,6 +508,15 @@ static void ask_release(struct guest *g, const char *key, char **words)
 	done_request(g, key, "ok");
 }
 
+static void ask_joined(struct guest *g, const char *key, char **words)
+{
+	struct ticket *t = words[0] ? guest_ticket(g, (unsigned)strtoul(words[0], NULL, 10)) : NULL;
+
+	if (t && t->state == TICKET_DONE)
+		ticket_joined(t);
+	guest_settle(g, key);
+}
+
 static void ask_exit(struct guest *g, const char *key, char **words)
 {
 	(void)words;
@@ -519,7 +528,7 @@ static const struct verb {
 	void (*ask)(struct guest *g, const char *key, char **words);
 } verbs[] = {
 	{ "ticket", ask_ticket_words }, { "clone", ask_clone }, { "checkpoint", ask_checkpoint },
-	{ "create", ask_create }, { "drop", ask_drop }, { "kill", ask_kill }, { "release", ask_release },
+	{ "create", ask_create }, { "joined", ask_joined }, { "drop", ask_drop }, { "kill", ask_kill }, { "release", ask_release },
 	{ "exit", ask_exit },
 };
 

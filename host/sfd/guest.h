@@ -73,7 +73,8 @@ struct ticket {
 	unsigned count, running;
 	struct instant *instant;
 	unsigned op;			/* number of the clone operation, from 1 */
-	uint64_t start_ns, done_ns;
+	uint64_t start_ns, ended_ns;	/* of the operation; of the last end that home heard of */
+	double join_ms;			/* negative: not joined yet */
 	double pause_ms;
 	double exit_ms;			/* what the last exit took on the clone's host */
 	json_t *record;
@@ -165,6 +166,8 @@ void ticket_request(struct guest *g, const char *key, unsigned n, unsigned min, 
 void ticket_start(struct ticket *t, struct instant *instant, uint64_t start_ns, double pause_ms);
 /* Ends what is left of its clones, all or one. */
 void ticket_kill(struct ticket *t, unsigned id);
+/* The guest is back from sf_join(). */
+void ticket_joined(struct ticket *t);
 /* Gives everything of it back. */
 void ticket_release(struct ticket *t);
 /* Clone `id` ended; takes note, tells the guest once its result is stored. */

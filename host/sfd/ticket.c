@@ -310,6 +310,7 @@ void ticket_request(struct guest *g, const char *key, unsigned n, unsigned min, 
 	t->min = min;
 	t->per_host = per_host;
 	t->asked_ns = io_now_ns();
+	t->join_ms = -1;
 	snprintf(t->request, sizeof(t->request), "%s", key);
 	LIST_INSERT_HEAD(&g->tickets, t, entry);
 	*round = (struct room_round){ .daemon = d, .guest = g->number, .ticket = t->number, .asked = 1 };
@@ -499,7 +500,6 @@ void ticket_child_stored(struct ticket *t, unsigned id)
 	if (t->running)
 		return;
 	t->state = TICKET_DONE;
-	t->done_ns = io_now_ns();
 	write_node(t, "state", "%s", SF_TICKET_DONE);
 }
 
@@ -511,6 +511,7 @@ void ticket_child_ended(struct ticket *t, unsigned id, const char *state)
 		return;
 	c->ended = true;
 	c->state = state;
+	t->ended_ns = io_now_ns();
 	if (c->result && !strcmp(state, SF_CLONE_EXITED) && c->result_bytes == c->result_room)
 		stream_result(t->guest, t->number, id, c->result, c->result_bytes);
 	else
@@ -531,6 +532,15 @@ void ticket_host_lost(struct ticket *t, struct host *host)
 		snprintf(c->reason, sizeof(c->reason), "host %s is lost", host->name);
 		ticket_child_ended(t, id, SF_CLONE_LOST);
 	}
+}
+
+void ticket_joined(struct ticket *t)
+{
+	if (t->join_ms >= 0)
+		return;
+	t->join_ms = since_ms(t->ended_ns) + t->exit_ms;
+	guest_tell(t->guest, json_pack("{ss ss si sf}", "ev", "clone", "step", "joined", "op", (int)t->op,
+				       "join_ms", t->join_ms));
 }
 
 /* ---- ending ---- */
@@ -562,18 +572,8 @@ void ticket_release(struct ticket *t)
 	struct daemon *d = g->vm.daemon;
 	char path[64];
 
-	if (t->op) {
-		json_t *record = ticket_record(t);
-
-		if (t->done_ns && !g->dying) {
-			double join_ms = since_ms(t->done_ns) + t->exit_ms;
-
-			json_object_set_new(record, "join_ms", json_real(join_ms));
-			guest_tell(g, json_pack("{ss ss si sf}", "ev", "clone", "step", "joined", "op", (int)t->op,
-						"join_ms", join_ms));
-		}
-		json_array_set_new(g->records, t->op - 1, record);
-	}
+	if (t->op)
+		json_array_set_new(g->records, t->op - 1, ticket_record(t));
 	for (unsigned i = 0; i < d->host_count; i++) {
 		if (has_child_on(t, &d->hosts[i]))
 			peer_call(&d->hosts[i], ticket_message(t, "release"), NULL, 0, answer_nothing, NULL);
@@ -626,7 +626,8 @@ json_t *ticket_record(const struct ticket *t)
 						(json_int_t)c->pages_fetched, "bytes_fetched",
 						(json_int_t)c->bytes_fetched, "status", status));
 	}
-	return json_pack("{si si so sf sf sI so sn}", "n", (int)t->asked, "granted", (int)t->count, "hosts", hosts,
+	return json_pack("{si si so sf sf sI so so}", "n", (int)t->asked, "granted", (int)t->count, "hosts", hosts,
 			 "ticket_ms", (double)t->ticket_ns / 1e6, "pause_ms", t->pause_ms, "descriptor_bytes",
-			 (json_int_t)(t->instant ? t->instant->descriptor_bytes : 0), "clones", clones, "join_ms");
+			 (json_int_t)(t->instant ? t->instant->descriptor_bytes : 0), "clones", clones, "join_ms",
+			 milliseconds(t->join_ms));
 }
