@@ -43,7 +43,7 @@ static void run_agent(const struct guest *g, int port, int xs)
 	_exit(127);
 }
 
-struct guest *guest_start(void)
+struct guest *guest_start_by(void (*run)(const struct guest *guest, int port, int xs))
 {
 	struct guest *g = calloc(1, sizeof(*g));
 	int port[2], xs[2];
@@ -54,13 +54,20 @@ struct guest *guest_start(void)
 	must(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, port), "socketpair");
 	must(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, xs), "socketpair");
 	g->pid = fork();
-	if (!g->pid)
-		run_agent(g, port[1], xs[1]);
+	if (!g->pid) {
+		run(g, port[1], xs[1]);
+		_exit(1);
+	}
 	close(port[1]);
 	close(xs[1]);
 	g->port = port[0];
 	g->xs = xs[0];
 	return g;
+}
+
+struct guest *guest_start(void)
+{
+	return guest_start_by(run_agent);
 }
 
 struct guest *guest_boot(uint16_t answer_port)
@@ -228,8 +235,8 @@ void guest_xs_receive(struct guest *g)
 	g->body[g->head.len] = 0;
 }
 
-void guest_xs_send(struct guest *g, uint32_t type, uint32_t req_id, uint32_t tx_id, const char *body,
-		   size_t len)
+void guest_xs_send(struct guest *g, uint32_t type, uint32_t req_id, uint32_t tx_id,
+		   const char *body, size_t len)
 {
 	client_send(g->xs, type, req_id, tx_id, body, len);
 	g->xs_sent += sizeof(struct xsd_sockmsg) + len;

@@ -27,7 +27,12 @@ struct guest {
 	char body[XENSTORE_PAYLOAD_MAX + 1];	/* with a zero byte behind it */
 };
 
-/* Starts an agent. Ends the program if that fails. */
+/*
+ * Runs `run` in a process of its own, with the guest's ends of the two ports; it ends with the
+ * guest. Return: the guest, to guest_stop(). Ends the program if that fails.
+ */
+struct guest *guest_start_by(void (*run)(const struct guest *guest, int port, int xs));
+/* Starts an agent. */
 struct guest *guest_start(void);
 /* The same, booted as ID 0: HELLO, RESUME, RESUMED are done. `answer_port`: 0 for none. */
 struct guest *guest_boot(uint16_t answer_port);

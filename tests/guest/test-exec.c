@@ -140,7 +140,8 @@ static void a_terminal_of_its_own(void)
 	int status;
 
 	guest_exec(g, 1, AGENT_EXEC_TTY, "sh", "-c",
-		   "tty >/dev/null && stty size </dev/tty; read x; stty size; echo got $x; read y || exit 5",
+		   "tty >/dev/null && stty size </dev/tty; read x; stty size; echo got $x;"
+		   "read y || exit 5",
 		   NULL);
 	guest_expect(g, AGENT_DATA, 1);
 	CU_ASSERT_NSTRING_EQUAL(g->payload, "24 80", 5);
@@ -213,7 +214,8 @@ int main(void)
 		{ "output respects the window", output_respects_the_window },
 		{ "too much credit ends the agent", too_much_credit_ends_the_agent },
 		{ "input comes back", input_comes_back },
-		{ "input beyond the window ends the agent", input_beyond_the_window_ends_the_agent },
+		{ "input beyond the window ends the agent",
+		  input_beyond_the_window_ends_the_agent },
 		{ "signals reach the group", signals_reach_the_group },
 		{ "a terminal of its own", a_terminal_of_its_own },
 		{ "a background process does not delay the end",

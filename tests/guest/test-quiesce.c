@@ -118,8 +118,9 @@ static void a_clone_sends_only_its_own(void)
 
 	snprintf(fifo, sizeof(fifo), "%s/gate", g->dir);
 	CU_ASSERT_EQUAL_FATAL(mkfifo(fifo, 0600), 0);
-	guest_exec(g, 1, 0, "sh", "-c", "head -c $1 /dev/zero; read x < $0; printf two; cat; exit 9",
-		   fifo, "300000", NULL);
+	guest_exec(g, 1, 0, "sh", "-c",
+		   "head -c $1 /dev/zero; read x < $0; printf two; cat; exit 9", fifo, "300000",
+		   NULL);
 	while (got < AGENT_WINDOW) {
 		guest_expect(g, AGENT_DATA, 1);
 		got += g->frame.length;

@@ -93,23 +93,6 @@ static void more_than_promised_ends_the_agent(void)
 	guest_stop(g);
 }
 
-static void results_are_files(void)
-{
-	struct guest *g = guest_boot(0);
-	struct agent_result result = { .ticket = 7, .id = 3, .length = 5 };
-	char path[128], *data;
-	size_t len;
-
-	guest_send(g, AGENT_RESULT, 0, 9, &result, sizeof(result));
-	guest_send(g, AGENT_DATA, AGENT_STDIN, 9, "54321", 5);
-	CU_ASSERT_EQUAL(stored(g, 9), 0);
-	snprintf(path, sizeof(path), "%s/result/7.3", g->dir);
-	CU_ASSERT_EQUAL_FATAL(io_read_file(path, 100, &data, &len), 0);
-	CU_ASSERT_STRING_EQUAL(data, "54321");
-	free(data);
-	guest_stop(g);
-}
-
 /* Asks the agent as libsf would. Return: the connection. */
 static int ask(struct guest *g, uint32_t op, uint64_t value, int fd)
 {
@@ -127,6 +110,31 @@ static int answer(int sock)
 	CU_ASSERT_EQUAL(recv(sock, &reply, sizeof(reply), 0), sizeof(reply));
 	close(sock);
 	return reply.error;
+}
+
+static void results_are_files(void)
+{
+	struct guest *g = guest_boot(0);
+	struct agent_result result = { .ticket = 7, .id = 3, .length = 5 };
+	char path[128], *data;
+	size_t len;
+
+	guest_send(g, AGENT_RESULT, 0, 9, &result, sizeof(result));
+	guest_send(g, AGENT_DATA, AGENT_STDIN, 9, "54321", 5);
+	CU_ASSERT_EQUAL(stored(g, 9), 0);
+	snprintf(path, sizeof(path), "%s/result/7.3", g->dir);
+	CU_ASSERT_EQUAL_FATAL(io_read_file(path, 100, &data, &len), 0);
+	CU_ASSERT_STRING_EQUAL(data, "54321");
+	free(data);
+	result.ticket = 70;
+	guest_send(g, AGENT_RESULT, 0, 9, &result, sizeof(result));
+	guest_send(g, AGENT_DATA, AGENT_STDIN, 9, "54321", 5);
+	CU_ASSERT_EQUAL(stored(g, 9), 0);
+	CU_ASSERT_EQUAL(answer(ask(g, AGENT_SOCK_FORGET, 7, -1)), 0);
+	CU_ASSERT_NOT_EQUAL(access(path, F_OK), 0);
+	snprintf(path, sizeof(path), "%s/result/70.3", g->dir);
+	CU_ASSERT_EQUAL(access(path, F_OK), 0);
+	guest_stop(g);
 }
 
 static int make_file(size_t bytes)

@@ -256,7 +256,8 @@ int main(void)
 		{ "transactions end with their client", transactions_end_with_their_client },
 		{ "XS_RESET_WATCHES is for one client", reset_is_for_one_client },
 		{ "garbage ends its client alone", garbage_ends_its_client_alone },
-		{ "a client that does not read is dropped", a_client_that_does_not_read_is_dropped },
+		{ "a client that does not read is dropped",
+		  a_client_that_does_not_read_is_dropped },
 		{ "a server that makes no sense ends the agent",
 		  a_server_that_makes_no_sense_ends_the_agent },
 		CU_TEST_INFO_NULL
