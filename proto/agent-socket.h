@@ -11,9 +11,11 @@
  *   AGENT_SOCK_ARRIVED this VM is clone `value` and back from sf_clone(): tell ID 0 by UDP, again
  *                      and again until it answers or AGENT_ARRIVED_TRIES are gone. The reply comes
  *                      at once.
+ *   AGENT_SOCK_FORGET  ticket `value` was released: its results are removed. No error if there are
+ *                      none.
  *
  * In the parent the agent stores results as regular files, AGENT_RESULT_DIR/<ticket>.<id>, whole
- * before sfd shows the clone as exited (rename(2)), removed when the ticket is released.
+ * before sfd shows the clone as exited (rename(2)), removed by AGENT_SOCK_FORGET.
  *
  * The datagram of ARRIVED is struct agent_arrived, to the parent's address and answer port; the
  * parent's agent sends it back as it is.
@@ -28,7 +30,7 @@
 #define AGENT_ANSWER_PORT 1973
 #define AGENT_ARRIVED_TRIES 20
 
-enum agent_sock_op { AGENT_SOCK_RESULT = 1, AGENT_SOCK_ARRIVED = 2 };
+enum agent_sock_op { AGENT_SOCK_RESULT = 1, AGENT_SOCK_ARRIVED = 2, AGENT_SOCK_FORGET = 3 };
 
 struct agent_sock_request {
 	uint32_t op;

@@ -22,8 +22,8 @@ struct arrive {
 };
 
 /*
- * `answered` is called in ID 0 when clone `id` has arrived, maybe more than once; false from it means
- * not now, and the clone will ask again.
+ * `answered` is called in ID 0 when clone `id` has arrived, maybe more than once; false from it
+ * means not now, and the clone will ask again.
  */
 void arrive_init(struct arrive *arrive, struct loop *loop,
 		 bool (*answered)(void *arg, uint32_t id), void *arg);

@@ -33,7 +33,7 @@ struct output {
 	struct exec_stream *stream;
 	unsigned channel;
 	uint32_t credit_bytes;		/* room in sfd's window */
-	size_t marked_bytes;		/* printed when the agent was asked to be quiet, and not sent */
+	size_t marked_bytes;		/* printed when asked to be quiet, and not sent yet */
 };
 
 struct input {
@@ -338,7 +338,8 @@ static void stream_add(struct execs *execs, struct exec_stream *s, const struct 
 	execs->count++;
 }
 
-bool exec_begin(struct execs *execs, uint32_t stream, const uint8_t *payload, size_t len, int *error)
+bool exec_begin(struct execs *execs, uint32_t stream, const uint8_t *payload, size_t len,
+		int *error)
 {
 	const struct agent_exec *exec = (const struct agent_exec *)payload;
 	const char *at = (const char *)(exec + 1), *end = (const char *)payload + len;

@@ -30,9 +30,11 @@ int execs_init(struct execs *execs, struct loop *loop, struct port *port);
  * The frames of a command. `payload` is the frame's. Return: true if the stream is a command's (or
  * for exec_begin(): it now is); *error is then -EPROTO for what no sound host sends.
  */
-bool exec_begin(struct execs *execs, uint32_t stream, const uint8_t *payload, size_t len, int *error);
+bool exec_begin(struct execs *execs, uint32_t stream, const uint8_t *payload, size_t len,
+		int *error);
 bool exec_data(struct execs *execs, uint32_t stream, const uint8_t *data, size_t len, int *error);
-bool exec_credit(struct execs *execs, uint32_t stream, unsigned channel, uint32_t bytes, int *error);
+bool exec_credit(struct execs *execs, uint32_t stream, unsigned channel, uint32_t bytes,
+		 int *error);
 bool exec_signal(struct execs *execs, uint32_t stream, int signal);
 bool exec_winsize(struct execs *execs, uint32_t stream, const struct agent_winsize *size);
 bool exec_has(const struct execs *execs, uint32_t stream);

@@ -101,30 +101,32 @@ static int on_winsize(struct agent *agent, const struct agent_frame *frame, cons
 	return 0;
 }
 
+#define EXACTLY(type) sizeof(type), sizeof(type)
+
 static const struct frame_kind {
 	frame_fn *handle;	/* NULL: not for the agent */
 	uint32_t min_bytes, max_bytes;
 } kinds[] = {
-	[AGENT_QUIESCE] = { on_quiesce, sizeof(struct agent_quiesce), sizeof(struct agent_quiesce) },
-	[AGENT_RESUME] = { on_resume, sizeof(struct agent_resume), sizeof(struct agent_resume) },
+	[AGENT_QUIESCE] = { on_quiesce, EXACTLY(struct agent_quiesce) },
+	[AGENT_RESUME] = { on_resume, EXACTLY(struct agent_resume) },
 	[AGENT_EXEC] = { on_exec, sizeof(struct agent_exec), AGENT_MAX_FRAME },
-	[AGENT_SIGNAL] = { on_signal, sizeof(struct agent_status), sizeof(struct agent_status) },
-	[AGENT_WINSIZE] = { on_winsize, sizeof(struct agent_winsize), sizeof(struct agent_winsize) },
+	[AGENT_SIGNAL] = { on_signal, EXACTLY(struct agent_status) },
+	[AGENT_WINSIZE] = { on_winsize, EXACTLY(struct agent_winsize) },
 	[AGENT_PUT] = { on_put, sizeof(struct agent_put), AGENT_MAX_FRAME },
-	[AGENT_RESULT] = { on_result, sizeof(struct agent_result), sizeof(struct agent_result) },
-	[AGENT_STORED] = { on_stored, sizeof(struct agent_status), sizeof(struct agent_status) },
+	[AGENT_RESULT] = { on_result, EXACTLY(struct agent_result) },
+	[AGENT_STORED] = { on_stored, EXACTLY(struct agent_status) },
 	[AGENT_DATA] = { on_data, 0, AGENT_MAX_DATA },
-	[AGENT_CREDIT] = { on_credit, sizeof(struct agent_credit), sizeof(struct agent_credit) },
+	[AGENT_CREDIT] = { on_credit, EXACTLY(struct agent_credit) },
 };
 _Static_assert(ARRAY_SIZE(kinds) == AGENT_TYPES, "a line for each type up to the last");
 
 static int on_frame(void *arg, const struct agent_frame *frame, const uint8_t *payload)
 {
 	struct agent *agent = arg;
-	const struct frame_kind *kind = frame->type < ARRAY_SIZE(kinds) ? &kinds[frame->type] : NULL;
+	const struct frame_kind *kind = &kinds[frame->type < ARRAY_SIZE(kinds) ? frame->type : 0];
 	int error = -EPROTO;
 
-	if (kind && kind->handle && frame->length >= kind->min_bytes &&
+	if (kind->handle && frame->length >= kind->min_bytes &&
 	    frame->length <= kind->max_bytes &&
 	    (agent->state == AGENT_RUNNING || frame->type == AGENT_RESUME))
 		error = kind->handle(agent, frame, payload);

@@ -45,7 +45,8 @@ static int take_result(struct local_client *client, uint64_t bytes, int *fd)
 	if (!*client->local->id)
 		return -EPERM;
 	if (*fd >= 0)
-		error = transfer_send_result(client->local->transfers, *fd, bytes, client_answer, client);
+		error = transfer_send_result(client->local->transfers, *fd, bytes, client_answer,
+					     client);
 	if (!error)
 		*fd = -1;
 	return error;
@@ -86,6 +87,10 @@ static void client_ready(struct source *source, uint32_t events)
 		break;
 	case AGENT_SOCK_ARRIVED:
 		error = tell_arrival(client, request.value);
+		break;
+	case AGENT_SOCK_FORGET:
+		if (request.value <= UINT32_MAX)
+			error = transfers_forget(client->local->transfers, (uint32_t)request.value);
 		break;
 	}
 	client_answer(client, -error);

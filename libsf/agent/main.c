@@ -37,13 +37,13 @@ enum option_key { KEY_XS_PORT = 256, KEY_PORT, KEY_XS_SOCKET, KEY_SOCKET, KEY_RE
 		  KEY_NO_NETWORK };
 
 static const struct argp_option option_table[] = {
-	{ "xenstore-port", KEY_XS_PORT, "PORT", 0, "XenStore port: name, path, or descriptor number", 0 },
-	{ "agent-port", KEY_PORT, "PORT", 0, "The agent's port: name, path, or descriptor number", 0 },
+	{ "xenstore-port", KEY_XS_PORT, "PORT", 0, "XenStore port: name, path or number", 0 },
+	{ "agent-port", KEY_PORT, "PORT", 0, "The agent's port: name, path or number", 0 },
 	{ "xenstore-socket", KEY_XS_SOCKET, "PATH", 0, "Serve XenStore clients here", 0 },
 	{ "agent-socket", KEY_SOCKET, "PATH", 0, "Serve libsf here", 0 },
 	{ "result-dir", KEY_RESULTS, "PATH", 0, "Store results of clones here", 0 },
 	{ "nic", KEY_NIC, "NAME", 0, "The interface on the clones' segment", 0 },
-	{ "no-network", KEY_NO_NETWORK, NULL, 0, "Leave interfaces, routes and the clock alone", 0 },
+	{ "no-network", KEY_NO_NETWORK, NULL, 0, "Leave network and clock as they are", 0 },
 	{ 0 }
 };
 
@@ -99,7 +99,7 @@ static int open_port(const char *port)
 	return error ? error : fd;
 }
 
-/* Makes the folder of a socket and listens there, for everyone. Return: the descriptor or -errno. */
+/* Makes a socket's folder and listens there, for everyone. Return: the descriptor or -errno. */
 static int listen_at(const char *path, int type)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };

@@ -5,10 +5,10 @@
  * rtnetlink works off a batch within sendmsg() and answers only what fails, so taking a new
  * address costs one system call. The order matters: the parent's address goes before anything else
  * (and with it every route), the MAC before the new address comes. The change of MAC flushes the
- * NIC's neighbours. Nothing is announced: a clone's MAC follows from its ID, so what others remember
- * of an earlier clone with that ID is still true, and the first frame teaches the bridges the way;
- * broadcasts would wake every sibling in the moment when each of them is busiest. The parent's MAC is
- * the one this VM had, so a clone need not ask for it.
+ * NIC's neighbours. Nothing is announced: a clone's MAC follows from its ID, so what others
+ * remember of an earlier clone with that ID is still true, and the first frame teaches the bridges
+ * the way; broadcasts would wake every sibling in the moment when each of them is busiest. The
+ * parent's MAC is the one this VM had, so a clone need not ask for it.
  */
 #include "agent/netcfg.h"
 

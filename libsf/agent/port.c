@@ -178,7 +178,7 @@ static void receive(struct port *port)
 		port->in_len += (size_t)got;
 		error = take_frames(port);
 		if (error) {
-			broken(port, error == -EPROTO ? "the host broke the protocol" : strerror(-error));
+			broken(port, strerror(-error));
 			return;
 		}
 	}

@@ -16,7 +16,7 @@
 struct port;
 
 struct port_handler {
-	/* A frame came; `payload` (aligned to 8 bytes) is borrowed. Return: 0, or -errno: broken host. */
+	/* A frame; `payload` (8-byte aligned) is borrowed. Return: 0, or -errno: broken host. */
 	int (*frame)(void *arg, const struct agent_frame *frame, const uint8_t *payload);
 	/* There is room for AGENT_DATA again. */
 	void (*drained)(void *arg);
@@ -35,7 +35,7 @@ struct port {
 	uint8_t out[PORT_OUT_BYTES];
 };
 
-_Static_assert((offsetof(struct port, in) + sizeof(struct agent_frame)) % 8 == 0, "aligned payload");
+_Static_assert((offsetof(struct port, in) + sizeof(struct agent_frame)) % 8 == 0, "aligned");
 
 /* Takes a non-blocking descriptor. The handler and `arg` must live as long as the port. */
 void port_init(struct port *port, struct loop *loop, int fd, const struct port_handler *handler,

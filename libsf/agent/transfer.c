@@ -6,9 +6,9 @@
 #define _GNU_SOURCE
 #include "agent/transfer.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +17,6 @@
 
 #include "common/cleanup.h"
 #include "common/io.h"
-#include "common/log.h"
 
 #define CREDIT_STEP (AGENT_WINDOW / 4)	/* room is given back in pieces of at least this */
 #define TEMP_SUFFIX ".XXXXXX"
@@ -55,7 +54,7 @@ static struct transfer_in *find_in(const struct transfers *transfers, uint32_t n
 	return in;
 }
 
-/* Ends an incoming file: it takes its name if `error` is 0. Tells sfd unless this is a clone now. */
+/* Ends an incoming file: it takes its name if `error` is 0. `tell`: sfd waits for that. */
 static void in_end(struct transfers *transfers, struct transfer_in *in, int error, bool tell)
 {
 	struct transfer_in **at = &transfers->in;
@@ -152,8 +151,8 @@ bool transfer_put(struct transfers *transfers, uint32_t stream, const uint8_t *p
 	return true;
 }
 
-bool transfer_result(struct transfers *transfers, uint32_t stream, const struct agent_result *result,
-		     int *error)
+bool transfer_result(struct transfers *transfers, uint32_t stream,
+		     const struct agent_result *result, int *error)
 {
 	char *path;
 
@@ -165,6 +164,25 @@ bool transfer_result(struct transfers *transfers, uint32_t stream, const struct 
 		path = NULL;
 	*error = in_begin(transfers, stream, path, 0644, result->length);
 	return true;
+}
+
+int transfers_forget(const struct transfers *transfers, uint32_t ticket)
+{
+	DIR *dir = opendir(transfers->result_dir);
+	const struct dirent *entry;
+	char prefix[16];
+	int error = 0;
+
+	if (!dir)
+		return -errno;
+	snprintf(prefix, sizeof(prefix), "%u.", ticket);
+	while ((entry = readdir(dir))) {
+		if (!strncmp(entry->d_name, prefix, strlen(prefix)) &&
+		    unlinkat(dirfd(dir), entry->d_name, 0))
+			error = -errno;
+	}
+	closedir(dir);
+	return error;
 }
 
 static void in_data(struct transfers *transfers, struct transfer_in *in, const uint8_t *data,

@@ -17,21 +17,21 @@ struct transfers {
 	const char *result_dir;
 	struct transfer_in *in;
 	unsigned in_count;
-	struct transfer_out *out;	/* results to send, one after the other: the first is under way */
+	struct transfer_out *out;	/* results to send; the first is under way */
 	uint32_t last_number;		/* of a stream of ours */
 };
 
 void transfers_init(struct transfers *transfers, struct port *port, const char *result_dir);
 
 /*
- * The frames of a transfer. `payload` is the frame's. Return: true if the stream is a transfer's (or
- * for transfer_put(), transfer_result(): it now is, or has ended again); *error is then -EPROTO for
- * what no sound host sends.
+ * The frames of a transfer. `payload` is the frame's. Return: true if the stream is a transfer's
+ * (or for transfer_put(), transfer_result(): it now is, or has ended again); *error is then -EPROTO
+ * for what no sound host sends.
  */
 bool transfer_put(struct transfers *transfers, uint32_t stream, const uint8_t *payload, size_t len,
 		  int *error);
-bool transfer_result(struct transfers *transfers, uint32_t stream, const struct agent_result *result,
-		     int *error);
+bool transfer_result(struct transfers *transfers, uint32_t stream,
+		     const struct agent_result *result, int *error);
 bool transfer_data(struct transfers *transfers, uint32_t stream, const uint8_t *data, size_t len,
 		   int *error);
 bool transfer_credit(struct transfers *transfers, uint32_t stream, uint32_t bytes, int *error);
@@ -44,6 +44,9 @@ bool transfer_has(const struct transfers *transfers, uint32_t stream);
  */
 int transfer_send_result(struct transfers *transfers, int fd, uint64_t length,
 			 void (*done)(void *arg, int error), void *arg);
+
+/* Removes the results of a ticket's clones. Return: 0 or -errno. */
+int transfers_forget(const struct transfers *transfers, uint32_t ticket);
 
 /* The port has room again. */
 void transfers_drained(struct transfers *transfers);

@@ -13,7 +13,7 @@ struct xs_watch {
 };
 
 struct xs_client {
-	struct source source;		/* fd -1: it left; watches and transactions are being undone */
+	struct source source;		/* fd -1: it left and is being undone */
 	struct xsmux *mux;
 	struct xs_client *next;
 	uint32_t number;		/* never used again */
@@ -21,7 +21,7 @@ struct xs_client {
 	unsigned tx_count, tx_starting;
 	uint32_t tx[XSMUX_CLIENT_TRANSACTIONS];
 	struct xs_watch *watches;
-	bool reset;			/* XS_RESET_WATCHES: being undone although it is still there */
+	bool reset;			/* XS_RESET_WATCHES: it stays and is being undone */
 	uint32_t reset_req_id;
 	uint8_t *backlog;		/* what it did not read yet */
 	size_t backlog_len, backlog_room;
@@ -47,7 +47,10 @@ void xs_client_flush(struct xs_client *client);
 /* Reads until a message is whole. Return: 1 if client->in is one, 0 if not yet, -1 if it left. */
 int xs_client_receive(struct xs_client *client);
 
-/* Adds or finds and takes out a watch by `path\0token\0`. Return: NULL if out of memory / not there. */
+/*
+ * Adds a watch named `path\0token\0`, or finds it and takes it out (the caller's to free).
+ * Return: NULL if out of memory, or not there.
+ */
 struct xs_watch *xs_client_add_watch(struct xs_client *client, const char *names, size_t len);
 struct xs_watch *xs_client_take_watch(struct xs_client *client, const char *names, size_t len);
 

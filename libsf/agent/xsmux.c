@@ -90,8 +90,8 @@ static struct xs_request *new_request(struct xsmux *mux, struct xs_client *clien
 }
 
 /*
- * Passes a message on: `before` bytes of the payload, `prefix`, the rest. The caller has made sure of
- * room. Return: the request.
+ * Passes a message on: `before` bytes of the payload, `prefix`, the rest. The caller has made sure
+ * of room. Return: the request.
  */
 static struct xs_request *pass_on(struct xsmux *mux, struct xs_client *client,
 				  const struct xsd_sockmsg *head, const char *payload,
@@ -210,7 +210,7 @@ static void undo(struct xsmux *mux)
 
 /* -- from clients ------------------------------------------------------------------------ */
 
-/* Where the token begins in `path\0token\0…`, and in *end where it is over. Return: 0 if not so. */
+/* Where the token of `path\0token\0…` begins, and in *end what follows it. Return: 0: not so. */
 static size_t find_token(const char *payload, size_t len, size_t *end)
 {
 	const char *path_end = memchr(payload, 0, len);
