@@ -27,6 +27,7 @@ struct restore {
 	struct xs_node **nodes;	/* one reference each */
 	uint16_t *depths;	/* of what is below each and itself */
 	uint32_t count;
+	uint32_t trees;	/* read so far */
 };
 
 /* Reads a number that must be less than `end`. */
@@ -58,9 +59,13 @@ static uint64_t get_generation(struct restore *re)
 	return value;
 }
 
-/* Reads an absolute path and moves it from the old home to the new. */
-static void get_path(struct restore *re, char path[XS_PATH_SIZE], bool special)
+/*
+ * Reads an absolute path and moves it from the old home to the new. Return: false if it was at the
+ * new home before: where the parent looked for another domain, and the clone has its own nodes.
+ */
+static bool get_path(struct restore *re, char path[XS_PATH_SIZE], bool special)
 {
+	bool moves = re->from_domid != re->xs->domid;
 	char old[XS_PATH_SIZE];
 
 	xs_get_string(&re->r, old, sizeof(old));
@@ -69,6 +74,7 @@ static void get_path(struct restore *re, char path[XS_PATH_SIZE], bool special)
 		re->r.failed = true;
 		strcpy(path, "/");
 	}
+	return !(moves && xs_path_below(old, re->xs->home));
 }
 
 /* Reads permissions; those of the parent become the clone's. */
@@ -165,15 +171,17 @@ static void get_nodes(struct restore *re)
 
 struct census {
 	struct xs_tree *tree;
-	uint32_t left;	/* nodes that there can be */
+	uint32_t mark;	/* of the nodes that were seen in this tree */
 };
 
+/* Trees share nodes, but each has a node once; so a walk ends after as many as there are. */
 static int count_node(void *arg, const char *path, struct xs_node *node)
 {
 	struct census *census = arg;
 
-	if (!census->left-- || !xs_path_valid(path, false))
+	if (node->mark == census->mark || !xs_path_valid(path, false))
 		return -EINVAL;
+	node->mark = census->mark;
 	census->tree->owned += node->perms.of[0].domid == census->tree->domid;
 	return 0;
 }
@@ -181,7 +189,7 @@ static int count_node(void *arg, const char *path, struct xs_node *node)
 /* Makes a tree of the node whose index comes next. Return: 0, or -EINVAL with nothing to fini. */
 static int get_tree(struct restore *re, struct xs_tree *tree)
 {
-	struct census census = { .tree = tree, .left = re->count };
+	struct census census = { .tree = tree, .mark = ++re->trees };
 	uint32_t index = get_below(&re->r, re->count);
 	const char *name = strrchr(re->xs->home, '/') + 1;
 
@@ -206,14 +214,15 @@ static void get_touches(struct restore *re, struct xs_transaction *ta)
 
 	for (uint32_t i = 0; i < count && !re->r.failed; i++) {
 		char path[XS_PATH_SIZE];
-		uint64_t seen;
-		uint8_t flags;
+		bool own = get_path(re, path, false);
+		uint64_t seen = get_generation(re);
+		uint8_t flags = xs_get_u8(&re->r);
 
-		get_path(re, path, false);
-		seen = get_generation(re);
-		flags = xs_get_u8(&re->r);
-		if (flags > XS_TOUCH_ALL || re->r.failed ||
-		    xs_transaction_note(ta, path, seen, flags))
+		if (flags > XS_TOUCH_ALL)
+			re->r.failed = true;
+		/* A longer home must not bring one over its limit: its bytes are as saved. */
+		ta->bytes = 0;
+		if (own && !re->r.failed && xs_transaction_note(ta, path, seen, flags))
 			re->r.failed = true;
 	}
 }
@@ -238,8 +247,7 @@ static void get_transaction(struct restore *re)
 	ta->failed = get_bool(&re->r);
 	bytes = get_below(&re->r, XS_TRANSACTION_BYTES_MAX + 1);
 	get_touches(re, ta);
-	if (bytes > ta->bytes)
-		ta->bytes = bytes;
+	ta->bytes = bytes;
 }
 
 static void get_transactions(struct restore *re)
@@ -259,15 +267,16 @@ static void get_watches(struct restore *re)
 
 	for (uint32_t i = 0; i < count && !re->r.failed; i++) {
 		char path[XS_PATH_SIZE], token[XENSTORE_PAYLOAD_MAX];
+		bool own = get_path(re, path, true);
 		bool relative;
 
-		get_path(re, path, true);
 		xs_get_string(&re->r, token, sizeof(token));
 		relative = get_bool(&re->r);
 		if (relative && (!xs_path_below(path, re->xs->home) ||
 				 !strcmp(path, re->xs->home)))
 			re->r.failed = true;
-		if (re->r.failed || !xs_watch_add(&re->xs->watches, path, token, relative))
+		if (own && !re->r.failed &&
+		    !xs_watch_add(&re->xs->watches, path, token, relative))
 			re->r.failed = true;
 	}
 }
@@ -361,8 +370,10 @@ struct xs_server *xs_restore(unsigned domid, const struct xs_limits *limits,
 		return NULL;
 	re.xs->held = true;
 	get_state(&re);
-	for (uint32_t i = 0; i < re.count; i++)
+	for (uint32_t i = 0; i < re.count; i++) {
+		re.nodes[i]->mark = 0;
 		xs_node_put(re.nodes[i]);
+	}
 	free(re.nodes);
 	free(re.depths);
 	if (!re.r.failed)

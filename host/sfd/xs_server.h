@@ -8,9 +8,9 @@
  * cannot be followed any further: xs_input() fails for good.
  *
  * The guest is domain `domid`; its relative paths are below /local/domain/<domid>. The host (sfd)
- * acts as domain 0, for which no permission is refused and which no quota bounds. The guest owns its
- * home, so it can make nodes there, but none below nodes of the host. It can't remove a node with
- * one below that it may not write (in xenstored it could), nor its home.
+ * acts as domain 0, for which no permission is refused and which no quota bounds. The guest owns
+ * its home, so it can make nodes there, but none below nodes of the host. It can't remove a node
+ * with one below that it may not write (in xenstored it could), nor its home.
  */
 #ifndef HOST_SFD_XS_SERVER_H
 #define HOST_SFD_XS_SERVER_H
@@ -67,10 +67,10 @@ bool xs_at_boundary(const struct xs_server *xs);
 void xs_hold(struct xs_server *xs, bool held);
 
 /*
- * The host's own access. Relative paths are below the guest's home. A write makes missing parents;
- * nodes are the host's and readable by the guest; the one written is, unless `guest` (then it is the
- * guest's own to write), also if it was there before. A home can't be removed (-EINVAL). Return: 0
- * or -errno: -EINVAL for a bad path, -ENOENT for nothing to remove, -E2BIG for a value beyond 4096
+ * The host's own access. Relative paths are below the guest's home. A write makes missing parents,
+ * which are the host's and readable by the guest. So is the node written, whosever it was before,
+ * unless `guest`: then it is the guest's own to write. A home can't be removed. Return: 0 or
+ * -errno: -EINVAL for a bad path, -ENOENT for nothing to remove, -E2BIG for a value beyond 4096
  * bytes.
  */
 int xs_host_write(struct xs_server *xs, const char *path, const char *value, bool guest);

@@ -34,7 +34,7 @@ struct xs_perms {
 
 struct xs_node {
 	unsigned refs;
-	uint32_t mark;		/* scratch of xs_save(), else 0 */
+	uint32_t mark;		/* scratch of xs_save() and xs_restore(), else 0 */
 	uint64_t generation;
 	struct xs_perms perms;
 	char *value;		/* with a zero byte behind it */

@@ -99,7 +99,7 @@ static void feed(struct xs_server **xs, const uint8_t *data, size_t size)
 	}
 }
 
-/* Uses what was restored: each kind of access, transactions that may be open, the end of holding. */
+/* Uses what was restored: its events, the host's access, transactions that may be open. */
 static void use(struct xs_server **xs)
 {
 	struct xsd_sockmsg head = { .type = XS_TRANSACTION_END, .len = 2 };
@@ -139,7 +139,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	return 0;
 }
 
-#ifndef XS_LIBFUZZER
+#ifdef XS_LIBFUZZER
+
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	(void)argc;
+	(void)argv;
+	log_init("fuzz-xs", LOG_LVL_ERR);
+	return 0;
+}
+
+#else
 
 static uint64_t seed = 0x5eed;
 

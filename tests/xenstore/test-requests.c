@@ -50,7 +50,8 @@ static void test_read_and_write_errors(void)
 
 static void test_names(void)
 {
-	static const char *const bad[] = { "", "a//b", "a/", "//", "/a/", "a b", "a.b", "ä", "@event", "a%", "~" };
+	static const char *const bad[] = { "", "a//b", "a/", "//", "/a/", "a b", "a.b", "ä", "@event",
+					   "a%", "~" };
 	static const char *const good[] = { "a", "A-Z_0", "x@y", "0", "-", "a/b/c" };
 	struct guest g;
 

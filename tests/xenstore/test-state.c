@@ -143,6 +143,28 @@ static void test_transaction_commits_in_clone(void)
 	guest_stop(&g);
 }
 
+/* What the parent said of a domain that has the clone's number is not mixed with the clone's own. */
+static void test_number_of_another(void)
+{
+	struct guest g;
+	uint32_t tx;
+
+	guest_start(&g, NULL);
+	PUT(&g, 0, "a\0" "1");
+	ASK(&g, 0, XS_WATCH, "/local/domain/4/a\0t");
+	ASK(&g, 0, XS_WATCH, "a\0t");
+	tx = guest_begin(&g);
+	ASK(&g, tx, XS_READ, "/local/domain/4/a");
+	PUT(&g, tx, "a\0" "2");
+	g.next_event = g.nevents;
+	guest_clone(&g, 4);
+	IS(guest_commit(&g, tx), "OK");
+	IS(ASK(&g, 0, XS_READ, "a"), "2");
+	IS(guest_event(&g), "a t");
+	IS(guest_event(&g), "");
+	guest_stop(&g);
+}
+
 /* One that failed stays failed; what it holds still counts. */
 static void test_failed_transaction_stays_failed(void)
 {
@@ -348,6 +370,7 @@ int main(void)
 		{ "events wait", test_events_wait },
 		{ "transactions go on", test_transactions_go_on },
 		{ "a transaction commits in the clone", test_transaction_commits_in_clone },
+		{ "the number of another", test_number_of_another },
 		{ "a failed transaction stays failed", test_failed_transaction_stays_failed },
 		{ "counters go on", test_counters_go_on },
 		{ "half a request", test_half_a_request },
