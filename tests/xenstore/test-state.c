@@ -143,7 +143,7 @@ static void test_transaction_commits_in_clone(void)
 	guest_stop(&g);
 }
 
-/* What the parent said of a domain that has the clone's number is not mixed with the clone's own. */
+/* What the parent said of a domain with the clone's number is not mixed with the clone's own. */
 static void test_number_of_another(void)
 {
 	struct guest g;
