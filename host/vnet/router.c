@@ -214,22 +214,32 @@ static bool is_router_of(const char *cmdline, size_t len, const char *netns)
 	return false;
 }
 
-/* Ends the process if it is a router of the namespace. The pidfd keeps the pid from being
- * somebody else's between the look and the signal. */
+/* Sends SIGKILL and waits for the end. Without a pidfd (valgrind knows none) there is no waiting. */
+static void end(pid_t pid, int pidfd)
+{
+	struct pollfd gone = { .fd = pidfd, .events = POLLIN };
+
+	if (pidfd < 0)
+		kill(pid, SIGKILL);
+	else if (pidfd_send_signal(pidfd, SIGKILL, NULL, 0) < 0 || poll(&gone, 1, END_MS) != 1)
+		log_warn("router: " PROGRAM " (pid %d) does not end", (int)pid);
+}
+
+/* Ends the process if it is a router of the namespace. The pidfd, opened before the look, keeps the
+ * pid from being somebody else's at the signal. */
 static void stop_if_router(pid_t pid, const char *netns)
 {
 	_cleanup_free_ char *cmdline = NULL;
 	_cleanup_fd_ int fd = pidfd_open(pid, 0);
-	struct pollfd gone = { .fd = fd, .events = POLLIN };
 	char path[64];
 	size_t len;
 
-	snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
-	if (fd < 0 || io_read_file(path, MAX_CMDLINE_BYTES, &cmdline, &len) ||
-	    !is_router_of(cmdline, len, netns))
+	if (fd < 0 && errno != ENOSYS)
 		return;
-	if (pidfd_send_signal(fd, SIGKILL, NULL, 0) < 0 || poll(&gone, 1, END_MS) != 1)
-		log_warn("router: " PROGRAM " (pid %d) does not end", (int)pid);
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
+	if (!io_read_file(path, MAX_CMDLINE_BYTES, &cmdline, &len) &&
+	    is_router_of(cmdline, len, netns))
+		end(pid, fd);
 }
 
 void router_stop(const char *netns)
