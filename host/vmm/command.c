@@ -37,7 +37,7 @@ static const struct {
 } arguments[] = {
 	{ ALWAYS, "-name", "{name}" },
 	{ ALWAYS, "-machine",
-	  "q35,memory-backend=ram,dump-guest-core=off,mem-merge=off,"
+	  "q35,memory-backend=ram,dump-guest-core=off,mem-merge=off,suppress-vmdesc=on,"
 	  "vmport=off,smbus=off,sata=off,usb=off,graphics=off,smm=off,i8042=off" },
 	{ TCG, "-accel", "tcg,thread=multi,tb-size=128" },
 	{ KVM, "-accel", "kvm" },

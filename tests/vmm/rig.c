@@ -122,6 +122,7 @@ void machine_done(void *arg, int error, const char *why)
 	struct machine *m = arg;
 
 	m->done = true;
+	m->done_ns = io_now_ns();
 	m->error = error;
 	snprintf(m->why, sizeof(m->why), "%s", why);
 }

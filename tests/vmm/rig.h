@@ -26,6 +26,7 @@ struct machine {
 	bool ready;
 	bool ended;
 	bool done;		/* of the last call */
+	uint64_t done_ns;	/* CLOCK_MONOTONIC */
 	int error;
 	char why[1024];		/* of the last call, or of the end */
 	char text[RIG_TEXT_BYTES];

@@ -13,12 +13,14 @@
 #include <event2/event.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -53,7 +55,10 @@ static const char script[] =
 	"for p in /sys/class/virtio-ports/*; do\n"
 	"	[ $($b cat $p/name) = " AGENT_PORT_NAME " ] && agent=/dev/${p##*/}\n"
 	"done\n"
-	"while read line; do echo \"heard $line\"; done <$agent &\n"
+	"while read line; do\n"
+	"	echo \"heard $line\"\n"
+	"	[ \"$line\" = off ] && $b poweroff -f\n"
+	"done <$agent &\n"
 	"echo \"cpus $($b nproc)\"\n"
 	"last=$(($($b nproc) - 1))\n"
 	"$b taskset -p $((1 << last)) $$ >/dev/null\n"
@@ -196,7 +201,7 @@ static void clones_go_on_from_the_same_instant(struct machine *parent, const str
 	struct machine *clones = calloc(CLONES, sizeof(*clones));
 	_cleanup_fd_ int fd = rig_memfd(0);
 	double cpu[CLONES];
-	uint64_t started = io_now_ns(), running;
+	uint64_t started = io_now_ns(), running = 0;
 	char name[16];
 
 	for (int i = 0; i < CLONES; i++) {
@@ -225,8 +230,8 @@ static void clones_go_on_from_the_same_instant(struct machine *parent, const str
 		      clones[i].why);
 		check(!clones[i].error, "a clone loads", clones[i].why);
 		cpu[i] = cpu_ms(vmm_pid(clones[i].vmm)) - cpu[i];
+		running = clones[i].done_ns > running ? clones[i].done_ns : running;
 	}
-	running = io_now_ns();
 	printf("%d clones running %.1f ms after load, each with %.1f ms of CPU\n", CLONES,
 	       ms_between(started, running), cpu[0]);
 	for (int i = 0; i < CLONES; i++) {
@@ -296,6 +301,52 @@ static void a_killed_qemu_is_reported(struct machine *m)
 	check(vmm_save(m->vmm, fd, machine_done, m) == -EINVAL, "it can not be saved", "");
 }
 
+static void a_guest_may_end_its_vm(struct machine *m)
+{
+	dprintf(m->agent, "off\n");
+	check(machine_await(m, &m->ended, 20000), "a guest that powers off ends its VM", "");
+	check(strstr(m->why, "the guest ended the VM (guest-shutdown)"), "and says so", m->why);
+}
+
+/* In a process of its own: starts a VM, tells its QEMU's pid, and stays. */
+static _Noreturn void start_and_stay(struct rig rig, int tell)
+{
+	struct machine *m = calloc(1, sizeof(*m));
+	pid_t pid = 0;
+
+	rig.base = event_base_new();
+	if (!machine_start(m, &rig, "orphan", rig_memfd(64 * MIB), 64 * MIB, 1, true) &&
+	    machine_await(m, &m->ready, 10000))
+		pid = vmm_pid(m->vmm);
+	io_write_full(tell, &pid, sizeof(pid));
+	pause();
+	_exit(0);
+}
+
+static void qemu_ends_with_who_started_it(const struct rig *rig)
+{
+	int told[2], qemu = -1;
+	struct pollfd ended = { .events = POLLIN };
+	pid_t starter, pid = 0;
+
+	if (!check(!pipe2(told, O_CLOEXEC), "pipe", ""))
+		return;
+	starter = fork();
+	if (!starter)
+		start_and_stay(*rig, told[1]);
+	close(told[1]);
+	io_read_full(told[0], &pid, sizeof(pid));
+	close(told[0]);
+	if (pid)
+		qemu = (int)syscall(SYS_pidfd_open, pid, 0);
+	check(qemu >= 0, "another process has a QEMU", "");
+	kill(starter, SIGKILL);
+	waitpid(starter, NULL, 0);
+	ended.fd = qemu;
+	check(poll(&ended, 1, 5000) == 1, "QEMU ends when its starter is killed", "");
+	cleanup_close(&qemu);
+}
+
 static void bad_starts_are_refused(const struct rig *rig)
 {
 	struct machine *m = calloc(1, sizeof(*m));
@@ -362,7 +413,8 @@ static bool boot(struct machine *m, const struct rig *rig, int ram, uint64_t byt
 	return true;
 }
 
-static void test_machine(const struct rig *rig, uint64_t bytes, unsigned cpus, const char *size)
+static void test_machine(const struct rig *rig, uint64_t bytes, unsigned cpus, const char *size,
+			 void (*end)(struct machine *m))
 {
 	struct machine *m = calloc(1, sizeof(*m));
 	_cleanup_fd_ int ram = rig_memfd(bytes);
@@ -375,7 +427,7 @@ static void test_machine(const struct rig *rig, uint64_t bytes, unsigned cpus, c
 		calls_that_do_not_fit_are_refused(m, fd);
 		a_save_that_fails_leaves_the_vm_running(m);
 		saves_take_the_same_time(m, fd, size);
-		a_killed_qemu_is_reported(m);
+		end(m);
 	}
 	machine_stop(m);
 	free(m);
@@ -440,8 +492,9 @@ int main(void)
 		printf("%s: %s\n", vmm_accel_name(rig.accel), why);
 		bad_starts_are_refused(&rig);
 		a_shim_that_cannot_load_is_noticed(&rig);
-		test_machine(&rig, SMALL_BYTES, 1, "512 MB, 1 CPU");
-		test_machine(&rig, LARGE_BYTES, 2, "4 GB, 2 CPUs");
+		qemu_ends_with_who_started_it(&rig);
+		test_machine(&rig, SMALL_BYTES, 1, "512 MB, 1 CPU", a_killed_qemu_is_reported);
+		test_machine(&rig, LARGE_BYTES, 2, "4 GB, 2 CPUs", a_guest_may_end_its_vm);
 		check(nothing_is_left(rig.base), "no process is left", "");
 		event_base_free(rig.base);
 		ret = failures != 0;
