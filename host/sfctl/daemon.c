@@ -101,7 +101,7 @@ static int start_failed(struct daemon_start *start, int error, const char *what,
 
 int daemon_start(const struct daemon_config *config, struct daemon_start *start)
 {
-	char dir[PATH_MAX];
+	char dir[PATH_MAX], guest[PATH_MAX + sizeof(GUEST_LINK)];
 	int ready[2], error;
 	pid_t pid;
 
@@ -110,6 +110,9 @@ int daemon_start(const struct daemon_config *config, struct daemon_start *start)
 	cluster_path(config->cluster, config->host, dir);
 	if (mkdir(dir, 0700))
 		return start_failed(start, errno, "cannot make", dir);
+	snprintf(guest, sizeof(guest), "%s/" GUEST_LINK, dir);
+	if (symlink(config->guest_dir, guest))
+		return start_failed(start, errno, "cannot make", guest);
 	if (pipe2(ready, O_CLOEXEC))
 		return start_failed(start, errno, "cannot make", "a pipe");
 	pid = fork();

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What lies in the file system: RUN/CLUSTER/ with the key and the hosts file of an embedded
- * cluster, RUN/CLUSTER/HOST/ for each daemon with its socket, log and process id.
+ * cluster, RUN/CLUSTER/HOST/ for each daemon with its socket, log and process id, and a link to the
+ * guest image it boots.
  */
 #ifndef HOST_SFCTL_FOLDER_H
 #define HOST_SFCTL_FOLDER_H
@@ -12,6 +13,7 @@
 #include <sys/types.h>
 
 #define HOST_NAME_BYTES 64
+#define GUEST_LINK "guest"	/* in a daemon's folder: to that of its guest image */
 
 /* A daemon's folder on this machine. */
 struct host_folder {

@@ -37,10 +37,10 @@ int put_list_add(struct put_list *list, const char *argument, char **name, char 
 void put_list_fini(struct put_list *list);
 
 /*
- * Adds the shared libraries that programs in the list need and the guest, whose image is in
- * `guest_dir`, does not have. Return: 0 or -errno after a complaint.
+ * Adds the shared libraries that programs in the list need and the guest does not have, whose image
+ * is in `guest_dir`, or is `initrd` if that is not NULL. Return: 0 or -errno after a complaint.
  */
-int put_list_libraries(struct put_list *list, const char *guest_dir);
+int put_list_libraries(struct put_list *list, const char *guest_dir, const char *initrd);
 
 /* Adds one file. Return: 0 or -ENOMEM. */
 int put_list_file(struct put_list *list, const char *from, const char *to, mode_t mode);

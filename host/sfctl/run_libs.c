@@ -3,10 +3,10 @@
  * sfctl run --put: the shared libraries that programs need.
  *
  * The dynamic loader says which files a program would have here (as for ldd; nothing of the program
- * runs). What the guest image has, by its manifest, is left alone: a library there is replaced
- * neither while programs use it nor by another version. All others go where they are here, and
- * LD_LIBRARY_PATH names their folder where the guest's loader would not look. Without a manifest the
- * guest is taken to have all that lies in the usual folders.
+ * runs). What the guest image has is left alone: a library there is replaced neither while programs
+ * use it nor by another version. All others go where they are here, and LD_LIBRARY_PATH names their
+ * folder where the guest's loader would not look. A guest whose files are not known is taken to have
+ * all that lies in the usual folders.
  */
 #include <elf.h>
 #include <errno.h>
@@ -19,49 +19,17 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
-#include "common/io.h"
 #include "host/sfctl/capture.h"
-#include "host/sfctl/paths.h"
+#include "host/sfctl/guest_files.h"
 #include "host/sfctl/run.h"
 #include "host/sfctl/text.h"
 
 #define LOADER "/lib64/ld-linux-x86-64.so.2"
-#define MANIFEST_MAX (16u << 20)
 #define LISTING_MAX (256u << 10)
 #define MAX_SEGMENTS 128
 
 /* Where the guest's loader looks by itself, with /lib being /usr/lib. */
 static const char *const usual_folders[] = { "/usr/lib/x86_64-linux-gnu", "/usr/lib", "/usr/lib64" };
-
-/* What the guest has: a set of paths, or NULL if it is not known. */
-struct guest_files {
-	json_t *paths;
-};
-
-/* One name for a file: absolute, and without the links that stand for /usr. */
-static void canonical(const char *path, char name[PATH_MAX])
-{
-	path += *path == '.';
-	path += *path == '/';
-	snprintf(name, PATH_MAX, "/%s%s", !strncmp(path, "lib/", 4) || !strncmp(path, "lib64/", 6) ? "usr/" : "",
-		 path);
-}
-
-static void read_manifest(struct guest_files *guest, const char *guest_dir)
-{
-	char path[PATH_MAX + 16], name[PATH_MAX];
-	_cleanup_free_ char *text = NULL;
-	size_t len;
-
-	snprintf(path, sizeof(path), "%s/manifest", guest_dir);
-	if (io_read_file(path, MANIFEST_MAX, &text, &len))
-		return;
-	guest->paths = json_object();
-	for (char *save, *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-		canonical(line, name);
-		json_object_set_new(guest->paths, name, json_true());
-	}
-}
 
 static bool is_usual(const char *folder)
 {
@@ -78,17 +46,20 @@ static bool guest_has(const struct guest_files *guest, const char *path)
 	char name[PATH_MAX], usual[PATH_MAX + 64];
 	char *slash;
 
-	canonical(path, name);
-	if (guest->paths && json_object_get(guest->paths, name))
-		return true;
+	guest_path(path, name);
 	slash = strrchr(name, '/');
-	for (unsigned i = 0; guest->paths && i < ARRAY_SIZE(usual_folders); i++) {
+	if (!guest) {
+		*slash = 0;
+		return is_usual(name);
+	}
+	if (guest_files_have(guest, name))
+		return true;
+	for (unsigned i = 0; i < ARRAY_SIZE(usual_folders); i++) {
 		snprintf(usual, sizeof(usual), "%s%s", usual_folders[i], slash);
-		if (json_object_get(guest->paths, usual))
+		if (guest_files_have(guest, usual))
 			return true;
 	}
-	*slash = 0;
-	return !guest->paths && is_usual(name);
+	return false;
 }
 
 /* Is it a dynamically linked program of this machine? A library that is put is not asked. */
@@ -127,7 +98,7 @@ static int add_folder(struct put_list *list, const char *library)
 {
 	char folder[PATH_MAX], *path = NULL;
 
-	canonical(library, folder);
+	guest_path(library, folder);
 	*strrchr(folder, '/') = 0;
 	if (is_usual(folder))
 		return 0;
@@ -204,19 +175,18 @@ static int add_libraries_of(struct put_list *list, const struct guest_files *gue
 	return add_listing(list, guest, program, listing);
 }
 
-int put_list_libraries(struct put_list *list, const char *guest_dir)
+int put_list_libraries(struct put_list *list, const char *guest_dir, const char *initrd)
 {
-	struct guest_files guest = { 0 };
+	struct guest_files *guest = guest_files_read(guest_dir, initrd);
 	unsigned given = list->count;
 	int error = 0;
 
-	read_manifest(&guest, guest_dir);
 	for (unsigned i = 0; i < given && !error; i++) {
 		_cleanup_free_ char *program = realpath(list->files[i].from, NULL);
 
 		if (program && list->files[i].mode & 0111 && wants_loader(program))
-			error = add_libraries_of(list, &guest, program);
+			error = add_libraries_of(list, guest, program);
 	}
-	json_decref(guest.paths);
+	guest_files_free(guest);
 	return error;
 }

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/cleanup.h"
+#include "host/sfctl/folder.h"
 #include "host/sfctl/paths.h"
 #include "host/sfctl/run.h"
 #include "host/sfctl/sfctl.h"
@@ -176,6 +178,24 @@ static void set_library_path(struct run_options *o)
 		json_object_set_new(o->env, "LD_LIBRARY_PATH", json_string(o->puts.library_path));
 }
 
+/* The folder with the guest image that the daemon boots. */
+static void find_guest(const struct run_options *o, char dir[PATH_MAX])
+{
+	_cleanup_free_ struct host_folder *folders = NULL;
+	char link[PATH_MAX + sizeof(GUEST_LINK)];
+	unsigned count = 0, i = 0;
+
+	cluster_folders(o->cluster, &folders, &count);
+	while (o->host && i < count && strcmp(o->host, folders[i].name))
+		i++;
+	if (i < count) {
+		snprintf(link, sizeof(link), "%s/" GUEST_LINK, folders[i].dir);
+		if (realpath(link, dir))
+			return;
+	}
+	paths_guest(NULL, dir);
+}
+
 int run_options_parse(struct run_options *o, const char *cluster, int argc, char **argv)
 {
 	static const struct argp argp = {
@@ -198,8 +218,8 @@ int run_options_parse(struct run_options *o, const char *cluster, int argc, char
 	parse_fini(&p);
 	if (p.error)
 		return p.error;
-	paths_guest(NULL, guest);
-	p.error = put_list_libraries(&o->puts, guest);
+	find_guest(o, guest);
+	p.error = put_list_libraries(&o->puts, guest, o->initrd);
 	set_library_path(o);
 	return p.error;
 }

@@ -61,7 +61,7 @@ has 'default memory' "$FAKE_LOG" '^booted 536870912$'
 run lost </dev/null 2>"$here/err"; expect 'status of a lost VM' $? 125
 has 'lost VM' "$here/err" 'the VM ended: QEMU'
 run vanish </dev/null 2>"$here/err"; expect 'status of a lost daemon' $? 125
-has 'lost daemon' "$here/err" 'the daemon ended the connection'
+has 'lost daemon' "$here/err" 'the daemon (ended the connection|was lost)'
 run echo </dev/null 2>"$here/err"; expect 'status without a daemon' $? 125
 has 'no daemon' "$here/err" 'sfctl clean'
 done_testing

@@ -67,6 +67,13 @@ files --put prog
 hasnt 'a library the guest has elsewhere' out 'libseven'
 
 rm guest/manifest
+mkdir -p image/lib/x86_64-linux-gnu
+cp lib/libseven.so.1 image/lib/x86_64-linux-gnu
+(cd image && find . | cpio -o -H newc --quiet) >guest/initrd.img
+files --put prog
+hasnt 'a library that is in the RAM disk' out 'libseven'
+has 'and what is not in it' out 'libc\.so'
+rm guest/initrd.img
 files --put prog
 hasnt 'without a manifest, not the usual ones' out 'libc\.so'
 has 'without a manifest, all others' out 'libseven'
