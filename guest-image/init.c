@@ -76,6 +76,15 @@ static void mount_all(void)
 	}
 }
 
+/* When memory is short the agent is to go last: without it nobody learns what happened. */
+static void spare_me(void)
+{
+	_cleanup_fd_ int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, "-900", 4) < 0)
+		say("oom_score_adj: %s", strerror(errno));
+}
+
 /* The kernel gave us its console before /dev was there, or nothing. */
 static void open_console(void)
 {
@@ -132,6 +141,7 @@ static pid_t start_agent(void)
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	setsid();
+	spare_me();
 	execve(AGENT, argv, env);
 	say("%s: %s", AGENT, strerror(errno));
 	_exit(127);

@@ -29,10 +29,26 @@ static void __attribute__((noreturn)) give_up(const char *what)
 	_exit(error == ENOENT ? 127 : 126);
 }
 
+/* The agent is spared when memory is short (guest-image/init.c); what it runs is not. */
+static void be_like_others(void)
+{
+	struct rlimit files;
+	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+	if (fd >= 0) {
+		if (write(fd, "0", 1) < 0)
+			perror("oom_score_adj");
+		close(fd);
+	}
+	if (!getrlimit(RLIMIT_NOFILE, &files) && files.rlim_cur > USUAL_OPEN_FILES) {
+		files.rlim_cur = USUAL_OPEN_FILES;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
 /* In the child. */
 static void __attribute__((noreturn)) become(const struct spawn_request *request, const int fds[3])
 {
-	struct rlimit files;
 	sigset_t none;
 
 	setsid();
@@ -43,10 +59,7 @@ static void __attribute__((noreturn)) become(const struct spawn_request *request
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
-	if (!getrlimit(RLIMIT_NOFILE, &files) && files.rlim_cur > USUAL_OPEN_FILES) {
-		files.rlim_cur = USUAL_OPEN_FILES;
-		setrlimit(RLIMIT_NOFILE, &files);
-	}
+	be_like_others();
 	for (char **e = request->env; *e; e++)
 		putenv(*e);
 	if (*request->cwd && chdir(request->cwd))

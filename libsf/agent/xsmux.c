@@ -71,15 +71,19 @@ static bool may_ask(const struct xs_client *client)
 	return has_room(client->mux) && client->pending < XSMUX_CLIENT_REQUESTS && !client->reset;
 }
 
-/* Finds a place for a request; there is one, as has_room() said. */
+/*
+ * Finds a place for a request; there is one, as has_room() said. The first free one: the fewer
+ * places are ever used, the less memory is touched.
+ */
 static struct xs_request *new_request(struct xsmux *mux, struct xs_client *client,
 				      const struct xsd_sockmsg *head)
 {
-	struct xs_request *request;
+	struct xs_request *request = mux->requests;
 
-	do {
-		request = &mux->requests[mux->request_next++ % XSMUX_REQUESTS];
-	} while (request->used);
+	while (request->used)
+		request++;
+	if (request == mux->requests + mux->request_end)
+		mux->request_end++;
 	*request = (struct xs_request){ .used = true, .round = (uint16_t)(request->round + 1),
 					.type = head->type, .req_id = head->req_id,
 					.tx_id = head->tx_id, .client = client };
@@ -131,7 +135,7 @@ static void token_prefix(const struct xs_client *client, char prefix[TOKEN_PREFI
 /* The watch is no more: no request may point to it. */
 static void free_watch(struct xsmux *mux, struct xs_watch *watch)
 {
-	for (unsigned i = 0; i < XSMUX_REQUESTS; i++) {
+	for (unsigned i = 0; i < mux->request_end; i++) {
 		if (mux->requests[i].watch == watch)
 			mux->requests[i].watch = NULL;
 	}

@@ -47,7 +47,7 @@ struct xsmux {
 	unsigned client_count;
 	uint32_t last_number;
 	unsigned request_count;
-	unsigned request_next;		/* where to look for a free place */
+	unsigned request_end;		/* places from here on were never used */
 	struct xs_request requests[XSMUX_REQUESTS];
 	size_t in_len;
 	size_t out_head, out_tail;

@@ -164,6 +164,8 @@ static void commands_run(void)
 	shell(2, "cat /etc/hostname; ls /dev/pts/ptmx /dev/shm -d",
 	      "guest\n/dev/pts/ptmx\n/dev/shm\n");
 	shell(3, "bash -c 'echo $((6*7))'", "42\n");
+	shell(4, "cat /proc/$PPID/oom_score_adj /proc/self/oom_score_adj; ulimit -n",
+	      "-900\n0\n1024\n");
 }
 
 static void it_has_its_address(void)
