@@ -200,8 +200,11 @@ size_t mem_control_handle(struct memtap *m, const void *message, size_t len, int
 		if (!error)
 			error = messages[r.op].handle(m, &r, fds);
 	}
-	for (unsigned i = 0; i < nfds; i++)
-		cleanup_close(&fds[i]);
+	for (unsigned i = 0; i < nfds; i++) {
+		int left = steal_fd(&fds[i]);
+
+		cleanup_close(&left);
+	}
 	if (r.op == MEMTAP_STATS && !error)
 		memtap_stats(m, mem_clone_find(m, r.vm), stats);
 	if (error)

@@ -12,8 +12,8 @@
 struct mem_control;
 
 /*
- * Carries one message out, whatever it is. Takes over (or closes) the descriptors. Return: the length
- * of the answer, which is in `stats` from its start (a struct memtap_reply, or all of it).
+ * Carries one message out, whatever it is. Takes the descriptors over (or closes them), and leaves -1
+ * in their places. Return: the length of the answer, which is in `stats` from its start (a struct memtap_reply, or all of it).
  */
 size_t mem_control_handle(struct memtap *m, const void *message, size_t len, int *fds, unsigned nfds,
 			  struct memtap_stats *stats);

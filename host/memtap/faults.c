@@ -14,7 +14,9 @@
 
 /*
  * Pages asked for beside one that a clone waits for: those that follow it and are absent, too. The
- * page waited for travels first and alone, so it is not held up. 0: none.
+ * page waited for travels first and alone, so it is not held up; but the clone's next fault would
+ * be, by the pages ahead, and they would be in vain where it jumps about. So they are asked for only
+ * if the page before is here or on its way: then it reads in a row. 0: never.
  */
 #ifndef MEM_AHEAD_PAGES
 #define MEM_AHEAD_PAGES 7u
@@ -105,6 +107,12 @@ static bool wait_for(struct mem_fault *f, struct mem_clone *clone)
 	return true;
 }
 
+static bool in_a_row(struct mem_file *file, uint64_t gfn)
+{
+	return gfn && (snap_file_state(file->pages, gfn - 1) != PAGE_ABSENT ||
+		       fault_find(file, gfn - 1));
+}
+
 static void ask_ahead(struct mem_file *file, uint64_t gfn, struct mem_clone *origin)
 {
 	uint64_t run = snap_file_run(file->pages, gfn + 1, MEM_AHEAD_PAGES, PAGE_ABSENT);
@@ -123,7 +131,7 @@ static void ask_remote(struct mem_file *file, struct mem_fault *f)
 	bool fresh = f->want.state == MC_IDLE;
 
 	mc_fetch_want(file->fetch, &f->want, MC_NOW);
-	if (fresh)
+	if (fresh && in_a_row(file, f->want.gfn))
 		ask_ahead(file, f->want.gfn, f->origin);
 }
 

@@ -5,10 +5,12 @@
 #include "tests/memtap/harness.h"
 
 #include <CUnit/Basic.h>
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -104,11 +106,8 @@ static void become_memtap(int control, const char *fault)
 	DIE(program);
 }
 
-static void host_spawn(struct test_host *h, uint32_t sweep_pages_per_s, const char *fault,
-		       uint32_t flags)
+void host_spawn(struct test_host *h, const char *fault)
 {
-	struct memtap_request init = { .op = MEMTAP_INIT, .flags = flags, .arg = sweep_pages_per_s,
-				       .bytes = h->pages * MEMTAP_PAGE_BYTES };
 	int pair[2];
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
@@ -120,27 +119,76 @@ static void host_spawn(struct test_host *h, uint32_t sweep_pages_per_s, const ch
 		become_memtap(pair[1], fault);
 	close(pair[1]);
 	h->control = pair[0];
+}
+
+static void host_init(struct test_host *h, uint32_t sweep_pages_per_s, uint32_t flags)
+{
+	struct memtap_request init = { .op = MEMTAP_INIT, .flags = flags, .arg = sweep_pages_per_s,
+				       .bytes = h->pages * MEMTAP_PAGE_BYTES };
+
 	if (host_say(h, &init, &h->udp, 1, NULL))
 		DIE("MEMTAP_INIT");
 }
 
+/* Changes this thread's network namespace. Return: the one it was in, or -1 if nothing changed. */
+static int enter_netns(const char *path)
+{
+	_cleanup_fd_ int there = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	int here = path ? open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC) : -1;
+
+	if (path && (there < 0 || here < 0 || setns(there, CLONE_NEWNET) < 0))
+		DIE(path);
+	return here;
+}
+
+int place_socket(const struct test_place *place, sa_family_t family, struct sockaddr_in6 *mapped)
+{
+	struct sockaddr_in in = { .sin_family = AF_INET };
+	struct sockaddr *at = family == AF_INET ? (struct sockaddr *)&in : (struct sockaddr *)mapped;
+	socklen_t len = family == AF_INET ? sizeof(in) : sizeof(*mapped);
+	int here = enter_netns(place->netns), off = 0, fd;
+
+	*mapped = (struct sockaddr_in6){ .sin6_family = AF_INET6 };
+	memset(&mapped->sin6_addr.s6_addr[10], 0xff, 2);
+	if (inet_pton(AF_INET, place->address, &in.sin_addr) != 1)
+		DIE(place->address);
+	memcpy(&mapped->sin6_addr.s6_addr[12], &in.sin_addr, sizeof(in.sin_addr));
+	fd = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+	if (fd < 0 || bind(fd, at, len) < 0 || getsockname(fd, at, &len) < 0)
+		DIE("UDP socket");
+	if (family == AF_INET)
+		mapped->sin6_port = in.sin_port;
+	if (here >= 0 && setns(here, CLONE_NEWNET) < 0)
+		DIE("setns");
+	cleanup_close(&here);
+	return fd;
+}
+
+struct test_host host_start_at(const struct test_place *place, uint64_t pages,
+			       uint32_t sweep_pages_per_s, const char *fault)
+{
+	struct test_host h = { .pages = pages };
+	static unsigned count;
+
+	/* both families meet: every other host has an IPv6 socket with a mapped address */
+	h.udp = place_socket(place, count++ % 2 ? AF_INET6 : AF_INET, &h.addr);
+	host_spawn(&h, fault);
+	host_init(&h, sweep_pages_per_s, 0);
+	return h;
+}
+
 struct test_host host_start(uint64_t pages, uint32_t sweep_pages_per_s, const char *fault)
 {
-	struct test_host h = { .pages = pages, .addr = { .sin6_family = AF_INET6,
-							 .sin6_addr = IN6ADDR_LOOPBACK_INIT } };
-	socklen_t len = sizeof(h.addr);
-
-	h.udp = socket(AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (h.udp < 0 || bind(h.udp, (struct sockaddr *)&h.addr, len) < 0 ||
-	    getsockname(h.udp, (struct sockaddr *)&h.addr, &len) < 0)
-		DIE("UDP socket");
-	host_spawn(&h, sweep_pages_per_s, fault, 0);
-	return h;
+	return host_start_at(&(struct test_place){ .address = "127.0.0.1" }, pages, sweep_pages_per_s,
+			     fault);
 }
 
 void host_restart(struct test_host *h, uint32_t sweep_pages_per_s)
 {
-	host_spawn(h, sweep_pages_per_s, NULL, MEMTAP_F_AGAIN);
+	host_spawn(h, NULL);
+	host_init(h, sweep_pages_per_s, MEMTAP_F_AGAIN);
 }
 
 int host_wait(struct test_host *h)
@@ -217,11 +265,18 @@ void snapshot_key(uint64_t number, uint8_t key[MEMTAP_KEY_BYTES])
 		key[i] = (uint8_t)(number * 31 + i);
 }
 
-int host_arm(struct test_host *h, uint32_t file, uint64_t number, uint32_t flags)
+struct memtap_request arm_request(uint32_t file, uint64_t number, uint32_t flags)
 {
 	struct memtap_request r = { .op = MEMTAP_ARM, .flags = flags, .file = file, .snapshot = number };
 
 	snapshot_key(number, r.key);
+	return r;
+}
+
+int host_arm(struct test_host *h, uint32_t file, uint64_t number, uint32_t flags)
+{
+	struct memtap_request r = arm_request(file, number, flags);
+
 	return host_say(h, &r, NULL, 0, NULL);
 }
 

@@ -57,8 +57,22 @@ struct test_host {
 	uint64_t pages;
 };
 
+/* Where a host is: a network namespace (path, NULL: this one) and an IPv4 address in it. */
+struct test_place {
+	const char *netns, *address;
+};
+
+/* A UDP socket there, of IPv4, or IPv6 with a mapped address. *mapped gets its address. */
+int place_socket(const struct test_place *place, sa_family_t family, struct sockaddr_in6 *mapped);
+
 /* Starts one and says MEMTAP_INIT. `fault`: its SF_FAULT, or NULL. */
+struct test_host host_start_at(const struct test_place *place, uint64_t pages,
+			       uint32_t sweep_pages_per_s, const char *fault);
+/* The same on 127.0.0.1. */
 struct test_host host_start(uint64_t pages, uint32_t sweep_pages_per_s, const char *fault);
+
+/* Another process for the same host, and nothing is said to it. */
+void host_spawn(struct test_host *h, const char *fault);
 
 /* Kills it with SIGKILL, and waits until it is dead. */
 void host_kill(struct test_host *h);
@@ -82,6 +96,7 @@ int host_answer(struct test_host *h, struct memtap_stats *stats);
 
 /* Snapshot `number` has a key that follows from it. */
 int host_file(struct test_host *h, const struct test_file *f, uint32_t flags);
+struct memtap_request arm_request(uint32_t file, uint64_t number, uint32_t flags);
 int host_arm(struct test_host *h, uint32_t file, uint64_t number, uint32_t flags);
 int host_begin(struct test_host *h, uint32_t file, uint64_t number, const struct test_host *from,
 	       uint32_t flags);
@@ -99,6 +114,7 @@ enum vm_op {
 	VM_FILL,	/* write the content of `seed`, but for holes */
 	VM_CHECK,	/* answer: pages that are not as `seed` says */
 	VM_TOUCH,	/* read one byte of each of `pages` pages from `first` on, every `step`th */
+	VM_TIME,	/* the same, and note in vm_times[gfn] how many ns it took */
 };
 
 struct vm_order {
@@ -106,6 +122,9 @@ struct vm_order {
 	uint32_t threads;
 	uint64_t seed, first, pages, step;
 };
+
+/* If not NULL when a VM is made: shared with it. */
+extern uint64_t *vm_times;
 
 struct test_vm {
 	pid_t pid;
@@ -125,6 +144,9 @@ void vm_end(struct test_vm *vm);
 int vm_give_parent(struct test_vm *vm, struct test_host *h, uint32_t flags);
 int vm_give_clone(struct test_vm *vm, struct test_host *h, uint32_t file, uint32_t number,
 		  uint32_t flags);
+
+/* Waits until the background has protected all of it, or lifted all protection. */
+void vm_wait_protected(const struct test_vm *vm, bool is_protected);
 
 /* Tells it to do something with all its memory, by `threads` threads. */
 void vm_start(struct test_vm *vm, enum vm_op op, uint64_t seed, uint32_t threads);

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,8 @@
 #include "tests/memtap/harness.h"
 
 #define MAX_THREADS 8
+
+uint64_t *vm_times;
 
 static uint64_t scramble(uint64_t x)
 {
@@ -84,6 +87,11 @@ static void work_on_page(struct work *w, uint64_t gfn)
 		break;
 	case VM_TOUCH:
 		w->answer += *(volatile uint8_t *)at;
+		break;
+	case VM_TIME:
+		vm_times[gfn] = io_now_ns();
+		w->answer += *(volatile uint8_t *)at;
+		vm_times[gfn] = io_now_ns() - vm_times[gfn];
 		break;
 	}
 }
@@ -205,6 +213,25 @@ int vm_give_clone(struct test_vm *vm, struct test_host *h, uint32_t file, uint32
 				    .base = vm->base, .bytes = vm->pages * MEMTAP_PAGE_BYTES };
 
 	return host_say(h, &r, &vm->uffd, 1, NULL);
+}
+
+#define PAGEMAP_UFFD_WP (1ull << 57)	/* Linux, Documentation/admin-guide/mm/pagemap.rst */
+
+void vm_wait_protected(const struct test_vm *vm, bool is_protected)
+{
+	/* its tasks go from the first page to the last, which is one that was written */
+	off_t at = (off_t)((vm->base / MEMTAP_PAGE_BYTES + vm->pages - 1) * sizeof(uint64_t));
+	uint64_t deadline_ns = io_now_ns() + TEST_PATIENCE_MS * 1000000ull, entry = 0;
+	_cleanup_fd_ int fd = -1;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", vm->pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	do {
+		if (pread(fd, &entry, sizeof(entry), at) != sizeof(entry) || io_now_ns() > deadline_ns)
+			abort();
+		sched_yield();
+	} while (!(entry & PAGEMAP_UFFD_WP) == is_protected);
 }
 
 void vm_order(struct test_vm *vm, const struct vm_order *order)

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Fuzzing of sfd's messages: sequences of them, with descriptors that fit and that do not. Addresses
+ * and sizes are often right, so that the messages get far.
+ */
+#include "config.h"
+
+#include <arpa/inet.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "common/cleanup.h"
+#include "host/memtap/control.h"
+#include "tests/memtap/fuzz.h"
+#include "tests/memtap/harness.h"
+
+#define PAGES 64u
+#define RAM_BYTES (PAGES * (uint64_t)MEMTAP_PAGE_BYTES)
+
+/* What a message may carry; made anew for each input. */
+enum thing { THING_PAGES, THING_MAP, THING_UDP, THING_UFFD, THING_NULL, THINGS };
+
+static int make_thing(enum thing thing)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int fd = -1;
+
+	switch (thing) {
+	case THING_PAGES:
+	case THING_MAP:
+		fd = memfd_create("fuzz", MFD_CLOEXEC);
+		if (ftruncate(fd, thing == THING_PAGES ? (off_t)RAM_BYTES : PAGES) < 0)
+			abort();
+		break;
+	case THING_UDP:
+		fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		if (bind(fd, (struct sockaddr *)&at, sizeof(at)) < 0)
+			abort();
+		break;
+	case THING_UFFD:
+		fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+		break;
+	default:
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	}
+	if (fd < 0)
+		abort();
+	return fd;
+}
+
+/* The descriptors that this message wants, or others. */
+static unsigned make_fds(struct fuzz_input *in, uint32_t op, int fds[MEM_CONTROL_FDS])
+{
+	static const enum thing right[][MEM_CONTROL_FDS + 1] = {
+		[MEMTAP_INIT] = { THING_UDP, THINGS },
+		[MEMTAP_PARENT] = { THING_UFFD, THING_PAGES, THINGS },
+		[MEMTAP_FILE] = { THING_PAGES, THING_MAP, THINGS },
+		[MEMTAP_ARM ... MEMTAP_BEGIN_LOCAL] = { THINGS },
+		[MEMTAP_CLONE] = { THING_UFFD, THINGS },
+		[MEMTAP_CLONE_GONE ... MEMTAP_STATS] = { THINGS },
+	};
+	uint8_t how = fuzz_byte(in);
+	unsigned count = 0;
+
+	if (how % 16 == 1 || op < MEMTAP_INIT || op > MEMTAP_STATS) {
+		for (; count < how / 16 % (MEM_CONTROL_FDS + 1u); count++)
+			fds[count] = make_thing(fuzz_byte(in) % THINGS);
+		return count;
+	}
+	for (; right[op][count] != THINGS; count++)
+		fds[count] = make_thing(right[op][count]);
+	return count;
+}
+
+static struct memtap_request make_request(struct fuzz_input *in, uint64_t base)
+{
+	struct memtap_request r = { .op = fuzz_byte(in) % (MEMTAP_STATS + 2), .base = base,
+				    .bytes = RAM_BYTES };
+
+	r.file = fuzz_byte(in) % 8;
+	r.other = fuzz_byte(in) % 8;
+	r.vm = fuzz_byte(in) % 8;
+	r.snapshot = fuzz_byte(in) % 4;
+	r.flags = fuzz_byte(in) % 4 == 1;
+	if (fuzz_byte(in) % 2) {
+		r.source.addr.sin6_family = AF_INET6;
+		r.source.addr.sin6_port = htons(9);
+		inet_pton(AF_INET6, "::ffff:127.0.0.1", &r.source.addr.sin6_addr);
+	}
+	switch (fuzz_byte(in) % 16) {
+	case 0:
+		r.base = fuzz_number(in);
+		break;
+	case 1:
+		r.bytes = fuzz_number(in);
+		break;
+	case 2:
+		r.flags = (uint32_t)fuzz_number(in);
+		r.reserved = fuzz_byte(in) & 1;
+		break;
+	case 3:
+		r.file = r.other = r.vm = (uint32_t)fuzz_number(in);
+		break;
+	}
+	return r;
+}
+
+static void one_message(struct memtap *m, struct fuzz_input *in, uint64_t base)
+{
+	struct memtap_request r = make_request(in, base);
+	int fds[MEM_CONTROL_FDS] = { -1, -1 };
+	unsigned nfds = make_fds(in, r.op, fds);
+	size_t len = fuzz_byte(in) % 32 == 1 ? fuzz_byte(in) % sizeof(r) : sizeof(r);
+	struct memtap_stats answer;
+
+	len = mem_control_handle(m, &r, len, fds, nfds, &answer);
+	if (len != sizeof(answer) && len != sizeof(answer.head))
+		abort();
+	if (answer.head.error < 0)
+		abort();
+	for (unsigned i = 0; i < MEM_CONTROL_FDS; i++) {
+		if (fds[i] >= 0)
+			abort();	/* neither taken nor closed */
+	}
+	event_base_loop(m->base, EVLOOP_NONBLOCK);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct fuzz_input in = { data, size };
+	int ram = make_thing(THING_PAGES);
+	void *at = mmap(NULL, RAM_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, ram, 0);
+	struct memtap *m = memtap_create();
+	struct memtap_request init = { .op = MEMTAP_INIT, .bytes = RAM_BYTES, .arg = 1000 };
+	int udp = make_thing(THING_UDP);
+	struct memtap_stats answer;
+
+	need_userfaultfd();
+	if (at == MAP_FAILED || !m || sodium_init() < 0)
+		abort();
+	if (fuzz_byte(&in) % 8)
+		mem_control_handle(m, &init, sizeof(init), &udp, 1, &answer);
+	while (in.left)
+		one_message(m, &in, (uintptr_t)at);
+	memtap_destroy(m);
+	cleanup_close(&udp);
+	munmap(at, RAM_BYTES);
+	close(ram);
+	return 0;
+}
