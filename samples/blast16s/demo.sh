@@ -27,14 +27,6 @@ finish() {
 	exit "$status"
 }
 
-# The files of BLAST+ for the guest, at the paths they have here: the programs and their libraries
-# but for the C library, which the guest has.
-blast_files() {
-	# shellcheck disable=SC2086 # two words
-	{ printf '%s\n' $blast; ldd $blast | sed -n 's/.*=> \(\/[^ ]*\) .*/\1/p'; } |
-		grep -v '/libc\.so' | sort -u
-}
-
 for file in $blast "$fasta"; do
 	[ -r "$file" ] || die "$file is missing: apt-get install ncbi-blast+ microbiomeutil-data jq"
 done
@@ -49,11 +41,11 @@ trap 'exit 130' INT TERM HUP
 sfctl cluster up --hosts "$hosts" || { trap - EXIT; exit 1; }
 
 put=(--put "$fasta:/tmp/16s.fa")
-while read -r file; do
-	put+=(--put "$file:$file")
-done < <(blast_files)
-sfctl run --mem "$memory" "${put[@]}" --json "$OUT/record.json" -- \
-	"$SEARCH" /tmp/16s.fa "$queries" "$workers" >"$OUT/hits.tsv" || die 'the run failed'
+for file in $blast "$SEARCH"; do	# their libraries come along
+	put+=(--put "$file:/usr/bin/")
+done
+sfctl run --progress --mem "$memory" "${put[@]}" --json "$OUT/record.json" -- \
+	search /tmp/16s.fa "$queries" "$workers" >"$OUT/hits.tsv" || die 'the run failed'
 
 say
 "$here/table.sh" "$OUT/record.json"

@@ -4,7 +4,7 @@
 set -eu -o pipefail
 
 jq -r '.clones[] |
-	(["operation", .n, .granted, .pause_ms, .descriptor_bytes, .join_ms] | @tsv),
+	(["operation", .n, .granted, .pause_ms, .descriptor_bytes] | @tsv),
 	(.clones[] | ["clone", .id, .host, .running_ms, .answered_ms, .faults, .pages_fetched,
 		.bytes_fetched, .status] | map(. // "-") | @tsv)' "$1" |
 awk -F '\t' '
@@ -30,9 +30,9 @@ function total() {
 }
 $1 == "operation" {
 	total()
-	printf "%d clones of %d asked for. The VM stood still for %s; %s bytes tell a clone all but\n",
+	printf "%d clones of %d asked for. The VM stood still for %s. %s bytes told the clones all but\n",
 		$3, $2, ms($4), grouped($5)
-	printf "its memory, which comes page by page. The last end was known after %s.\n\n", ms($6)
+	printf "their memory, which came page by page.\n\n"
 	printf "  %5s  %-6s  %10s  %10s  %8s  %8s  %14s  %6s\n", "clone", "host", "running", "answered",
 		"faults", "pages", "bytes fetched", "status"
 	rule()
