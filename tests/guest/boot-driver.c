@@ -280,6 +280,17 @@ static void it_becomes_a_clone(void)
 	shell(3, "xenstore-read name", "a guest\n");
 }
 
+static void the_agent_is_started_again(void)
+{
+	struct agent_resume resume = { .count = 0 };
+
+	guest_exec(g, 20, 0, "sh", "-c", "kill -KILL $PPID", NULL);
+	guest_expect(g, AGENT_HELLO, 0);
+	guest_send(g, AGENT_RESUME, 0, 0, &resume, sizeof(resume));
+	CU_ASSERT_EQUAL(((const struct agent_status *)guest_expect(g, AGENT_RESUMED, 0))->value, 0);
+	shell(1, "echo again", "again\n");
+}
+
 static void it_reboots(void)
 {
 	guest_exec(g, 9, 0, "reboot", NULL);
@@ -303,6 +314,7 @@ int main(int argc, char **argv)
 		{ "xenstore-utils work", xenstore_utils_work },
 		{ "idle costs little", idle_costs_little },
 		{ "it becomes a clone", it_becomes_a_clone },
+		{ "the agent is started again", the_agent_is_started_again },
 		{ "it reboots, which ends it", it_reboots },
 		CU_TEST_INFO_NULL
 	};
