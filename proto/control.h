@@ -7,8 +7,8 @@
  * below or an error. A connection may have streams; their bytes travel as {"op"|"ev": "data",
  * "stream": s, "channel": c} with the bytes as binary tail (at most AGENT_MAX_DATA; none: the end).
  * A sender has AGENT_WINDOW bytes per stream and channel and gets room by {"op"|"ev": "credit",
- * "stream", "channel", "bytes"}. Channels are enum agent_channel. Unknown fields are ignored,
- * missing or mistyped ones get EINVAL and a sentence. When a connection ends, every VM it booted is
+ * "stream", "channel", "bytes"}; clones' output ("clone": id) takes none. Channels are enum
+ * agent_channel. Unknown fields are ignored, missing or mistyped ones get EINVAL and a sentence. When a connection ends, every VM it booted is
  * destroyed, with all that came of it.
  *
  *   hello {version: CONTROL_VERSION} → {version, cluster, host, accel, hosts: n}
@@ -28,6 +28,7 @@
  *        step "joined"  {op, join_ms}
  *   record {vm} → {record: {clones: [operation…]}}, as README documents for sfctl run --json
  *   destroy {vm} → {}                                answered when nothing of it is left
+ *        {"ev": "lost", vm, reason}: a VM this connection booted ended by itself or by kill
  *   ps {} → {vms: [{id, name, kind: "vm" | "clone", host, state, parent?, clone_id?, mem_bytes,
  *            cpus, address, pid, uptime_ms}]}         all hosts of the cluster
  *   show {id} → {the same, and: tickets, snapshot, memory and fault counters}
