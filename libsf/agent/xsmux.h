@@ -66,7 +66,7 @@ void xsmux_init(struct xsmux *mux, struct loop *loop, int port_fd, int listen_fd
 /* Takes nothing more from clients; answers still come in. */
 void xsmux_quiet(struct xsmux *mux);
 
-/* True if nothing is under way and `expected` bytes have been received from the server. */
+/* True if nothing is under way and at least `expected` bytes came from the server. */
 bool xsmux_is_quiet(const struct xsmux *mux, uint64_t expected);
 
 /* Stops listening to the server too, until xsmux_resume(). */

@@ -50,6 +50,24 @@ static void quiet_waits_for_answers(void)
 	guest_stop(g);
 }
 
+static void answers_may_cross_the_question(void)
+{
+	struct guest *g = guest_boot(0);
+	int a = client_connect(g);
+
+	client_send(a, XS_READ, 1, 0, "x", 2);
+	guest_xs_receive(g);
+	guest_quiesce(g, 1);	/* its count is without the answer */
+	CU_ASSERT_FALSE(guest_speaks(g, 50));
+	guest_xs_send(g, XS_READ, g->head.req_id, 0, "y", 2);
+	guest_expect(g, AGENT_QUIESCED, 0);
+	guest_resume(g, 1, 0, 0);
+	client_receive(g, a);
+	CU_ASSERT_STRING_EQUAL(g->body, "y");
+	close(a);
+	guest_stop(g);
+}
+
 static void giving_up_before_it_is_quiet(void)
 {
 	struct guest *g = guest_boot(0);
@@ -239,6 +257,7 @@ int main(void)
 {
 	static const CU_TestInfo tests[] = {
 		{ "quiet waits for answers", quiet_waits_for_answers },
+		{ "answers may cross the question", answers_may_cross_the_question },
 		{ "giving up before it is quiet", giving_up_before_it_is_quiet },
 		{ "frames out of turn end the agent", frames_out_of_turn_end_the_agent },
 		{ "the parent sends what was printed", the_parent_sends_what_was_printed },
