@@ -12,8 +12,8 @@
  *   DEAD        freed as soon as no callback is running
  *
  * No function that an owner calls runs one of the owner's callbacks: those come from the event loop
- * alone. `depth` counts the loop's calls into a link; link_settle() does at the end of the outermost
- * what could not be done inside (telling `down`, freeing).
+ * alone. `depth` counts the loop's calls into a link; link_settle() does at the end of the
+ * outermost what could not be done inside (telling `down`, freeing).
  *
  * Output is written at once, not at the loop's next turn, and waits in `out` only if the network
  * does not take it. When writing fails, what the other side sent before is still read and handed on
@@ -41,15 +41,15 @@
 #include "common/link_stream.h"
 
 #define LINK_HEADER_BYTES 8u
-#define LINK_READ_BYTES (64u << 10)	/* asked of the stream at a time */
-#define LINK_TURN_BYTES (1u << 20)	/* read before other links have their turn */
-#define LINK_WRITE_BYTES (128u << 10)	/* given to the stream at a time, if they lie together */
-#define LINK_GATHER_BYTES (16u << 10)	/* fewer than this are brought together first */
+#define LINK_READ_BYTES (64u << 10)   /* asked of the stream at a time */
+#define LINK_TURN_BYTES (1u << 20)    /* read before other links have their turn */
+#define LINK_WRITE_BYTES (128u << 10) /* given to the stream at a time, if they lie together */
+#define LINK_GATHER_BYTES (16u << 10) /* fewer than this are brought together first */
 #define LINK_DISCARD_READS 64
 #define LINK_LOW_BYTES (256u << 10)
-#define LINK_UP_SECONDS 10		/* from connecting to authenticated */
-#define LINK_LINGER_SECONDS 3		/* from link_close() to the end of output */
-#define LINK_DEAD_PEER_MS 5000		/* output not acknowledged */
+#define LINK_UP_SECONDS 10     /* from connecting to authenticated */
+#define LINK_LINGER_SECONDS 3  /* from link_close() to the end of output */
+#define LINK_DEAD_PEER_MS 5000 /* output not acknowledged */
 
 enum link_state {
 	LINK_CONNECTING,
@@ -73,17 +73,17 @@ struct link {
 	struct link_handler handler;
 	void *arg;
 	struct event *readable, *writable;
-	struct event *kick;	/* made active: something to do that is not I/O; a timer as well */
+	struct event *kick; /* made active: something to do that is not I/O; a timer as well */
 	struct evbuffer *in, *out;
-	TAILQ_HEAD(, link_open_call) calls;	/* oldest first */
+	TAILQ_HEAD(, link_open_call) calls; /* oldest first */
 	json_int_t last_tag;
 	unsigned depth;
 	bool told_up;
 	bool paused;
-	bool over_low;		/* `drained` is owed */
-	bool finished;		/* CLOSING: the end of output was sent */
-	int write_error;	/* output is dropped; the end is told when the input is read */
-	int error;		/* FAILED: for `down`, with `why` */
+	bool over_low;	 /* `drained` is owed */
+	bool finished;	 /* CLOSING: the end of output was sent */
+	int write_error; /* output is dropped; the end is told when the input is read */
+	int error;	 /* FAILED: for `down`, with `why` */
 	char why[192];
 };
 
@@ -138,7 +138,7 @@ static struct link_open_call *take_call(struct link *link, json_int_t tag)
 {
 	struct link_open_call *call;
 
-	TAILQ_FOREACH(call, &link->calls, next) {
+	TAILQ_FOREACH (call, &link->calls, next) {
 		if (call->tag == tag) {
 			TAILQ_REMOVE(&link->calls, call, next);
 			return call;
@@ -178,7 +178,8 @@ static void link_settle(struct link *link)
 
 static void want_reading(struct link *link)
 {
-	bool wanted = link->state == LINK_HANDSHAKE || (link->state == LINK_OPEN && !link->paused) ||
+	bool wanted = link->state == LINK_HANDSHAKE ||
+		      (link->state == LINK_OPEN && !link->paused) ||
 		      (link->state == LINK_CLOSING && link->finished);
 
 	if (wanted)
@@ -248,14 +249,14 @@ static void handle_answer(struct link *link, json_t *msg, const uint8_t *bytes, 
 	const json_t *re = json_object_get(msg, "re");
 	const char *error = json_string_value(json_object_get(msg, "error"));
 	const char *why = json_string_value(json_object_get(msg, "why"));
-	struct link_open_call *call = json_is_integer(re) ?
-					      take_call(link, json_integer_value(re)) :
-					      NULL;
+	struct link_open_call *call =
+		json_is_integer(re) ? take_call(link, json_integer_value(re)) : NULL;
 
 	if (!call)
 		return link_fail(link, -EPROTO, "the other side answered what was not asked");
 	if (error)
-		call->done(call->arg, -link_errno_number(error), why ? why : error, msg, bytes, len);
+		call->done(call->arg, -link_errno_number(error), why ? why : error, msg, bytes,
+			   len);
 	else
 		call->done(call->arg, 0, NULL, msg, bytes, len);
 	free(call);
@@ -387,7 +388,7 @@ static void link_up(struct link *link)
 	link_flush(link);
 	want_reading(link);
 	if (!link->paused)
-		link_input(link);	/* TLS may have read more than the handshake */
+		link_input(link); /* TLS may have read more than the handshake */
 }
 
 static void link_handshake(struct link *link)
@@ -567,8 +568,8 @@ struct link *link_accept_tls(struct event_base *base, int fd, const uint8_t key[
 
 struct link *link_connect_tls(struct event_base *base, const struct sockaddr *to, socklen_t to_len,
 			      const struct sockaddr *local, socklen_t local_len,
-			      const uint8_t key[LINK_KEY_BYTES],
-			      const struct link_handler *handler, void *arg)
+			      const uint8_t key[LINK_KEY_BYTES], const struct link_handler *handler,
+			      void *arg)
 {
 	_cleanup_fd_ int fd = socket(to->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct link *link;
@@ -691,7 +692,7 @@ int link_refuse(struct link *link, json_t *request, int error, const char *forma
 	vsnprintf(why, sizeof(why), format, args);
 	va_end(args);
 	msg = json_pack("{s:s, s:s}", "error", link_errno_name(error), "why", why);
-	if (!msg)	/* the sentence holds what is not UTF-8 */
+	if (!msg) /* the sentence holds what is not UTF-8 */
 		msg = json_pack("{s:s}", "error", link_errno_name(error));
 	return link_reply(link, request, msg, NULL, 0);
 }
@@ -715,7 +716,7 @@ void link_pause(struct link *link, bool paused)
 		return;
 	want_reading(link);
 	if (!paused && link->told_up)
-		event_active(link->kick, 0, 0);	/* what had been read before */
+		event_active(link->kick, 0, 0); /* what had been read before */
 }
 
 void link_close(struct link *link)

@@ -44,26 +44,29 @@ struct link_handler {
 };
 
 /* The answer to a call. error: 0, or -errno (with `why`) from link_refuse() or a lost link. */
-typedef void link_done(void *arg, int error, const char *why, json_t *msg, const uint8_t *bytes, size_t len);
+typedef void link_done(void *arg, int error, const char *why, json_t *msg, const uint8_t *bytes,
+		       size_t len);
 
 /* A connected UNIX socket, taken over. Return: the link, or NULL (errno; fd not taken). */
-struct link *link_from_fd(struct event_base *base, int fd, const struct link_handler *handler, void *arg);
+struct link *link_from_fd(struct event_base *base, int fd, const struct link_handler *handler,
+			  void *arg);
 
 /* Takes an accepted TCP socket and awaits a TLS client that has the key. Return: as above. */
 struct link *link_accept_tls(struct event_base *base, int fd, const uint8_t key[LINK_KEY_BYTES],
 			     const struct link_handler *handler, void *arg);
 
-/* Connects with TCP and TLS; `up` or `down` tells how it went. `local`: address to come from, or NULL. */
+/* Connects with TCP and TLS; `up` or `down` tells how it went. `local`: where to come from, or NULL. */
 struct link *link_connect_tls(struct event_base *base, const struct sockaddr *to, socklen_t to_len,
 			      const struct sockaddr *local, socklen_t local_len,
 			      const uint8_t key[LINK_KEY_BYTES],
 			      const struct link_handler *handler, void *arg);
 
-/* Sends a message; takes the reference to `msg`, copies `bytes`. Return: 0 or -errno (link going down). */
+/* Sends a message; takes the reference to `msg`, copies `bytes`. Return: 0 or -errno. */
 int link_send(struct link *link, json_t *msg, const void *bytes, size_t len);
 
 /* The same, and hands the answer to `done`; if it returns an error, `done` is not called. */
-int link_call(struct link *link, json_t *msg, const void *bytes, size_t len, link_done *done, void *arg);
+int link_call(struct link *link, json_t *msg, const void *bytes, size_t len, link_done *done,
+	      void *arg);
 
 /* Answers `request` (borrowed): with `msg` (reference taken; NULL: an empty object) and bytes … */
 int link_reply(struct link *link, json_t *request, json_t *msg, const void *bytes, size_t len);

@@ -26,16 +26,11 @@ static const unsigned char tls_aes_128_gcm_sha256[] = { 0x13, 0x01 };
 
 /* The handshake errors that mean "not the same key": on the server's side, then on the client's. */
 static const int wrong_key_reasons[] = {
-	SSL_R_BINDER_DOES_NOT_VERIFY,
-	SSL_R_NO_SHARED_CIPHER,
-	SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM,
-	SSL_R_NO_SUITABLE_KEY_SHARE,
-	SSL_R_CERTIFICATE_VERIFY_FAILED,
-	SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE,
-	SSL_R_SSLV3_ALERT_ILLEGAL_PARAMETER,
-	SSL_R_TLSV1_ALERT_ACCESS_DENIED,
-	SSL_R_TLSV1_ALERT_DECRYPT_ERROR,
-	SSL_R_TLSV1_ALERT_UNKNOWN_PSK_IDENTITY,
+	SSL_R_BINDER_DOES_NOT_VERIFY,	       SSL_R_NO_SHARED_CIPHER,
+	SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM, SSL_R_NO_SUITABLE_KEY_SHARE,
+	SSL_R_CERTIFICATE_VERIFY_FAILED,       SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE,
+	SSL_R_SSLV3_ALERT_ILLEGAL_PARAMETER,   SSL_R_TLSV1_ALERT_ACCESS_DENIED,
+	SSL_R_TLSV1_ALERT_DECRYPT_ERROR,       SSL_R_TLSV1_ALERT_UNKNOWN_PSK_IDENTITY,
 };
 
 /* A BIO over the socket that, unlike OpenSSL's own, cannot raise SIGPIPE. */
@@ -129,15 +124,15 @@ static int server_psk(SSL *ssl, const unsigned char *id, size_t id_len, SSL_SESS
 {
 	*session = NULL;
 	if (id_len != sizeof(tls_identity) - 1 || memcmp(id, tls_identity, id_len))
-		return 1;	/* nobody we know: no PSK, and so no handshake */
+		return 1; /* nobody we know: no PSK, and so no handshake */
 	*session = make_session(ssl);
 	return *session != NULL;
 }
 
 static SSL_CTX *make_context(enum stream_role role)
 {
-	SSL_CTX *ctx = SSL_CTX_new(role == STREAM_SERVER ? TLS_server_method() :
-							   TLS_client_method());
+	SSL_CTX *ctx =
+		SSL_CTX_new(role == STREAM_SERVER ? TLS_server_method() : TLS_client_method());
 
 	if (!ctx)
 		return NULL;
@@ -162,7 +157,7 @@ static SSL_CTX *make_context(enum stream_role role)
 int stream_start_tls(struct link_stream *stream, enum stream_role role,
 		     const uint8_t key[LINK_KEY_BYTES])
 {
-	static SSL_CTX *contexts[2];	/* nothing in them is of one link */
+	static SSL_CTX *contexts[2]; /* nothing in them is of one link */
 	BIO *bio;
 
 	if (!contexts[role])
@@ -211,24 +206,20 @@ static int tls_protocol_error(struct link_stream *stream)
 	return -EPROTO;
 }
 
-/* What an SSL call that returned <= 0 means. Return: 0 at the end of the stream, -EAGAIN or -errno. */
+/* What an SSL call that returned <= 0 means. Return: 0 at the end of the stream, -EAGAIN or -errno.
+ */
 static int tls_outcome(struct link_stream *stream, int result, int saved_errno)
 {
 	switch (SSL_get_error(stream->ssl, result)) {
-	case SSL_ERROR_ZERO_RETURN:
-		return 0;
-	case SSL_ERROR_WANT_READ:
-		return -EAGAIN;
-	case SSL_ERROR_WANT_WRITE:
-		stream->want_write = true;
-		return -EAGAIN;
+	case SSL_ERROR_ZERO_RETURN: return 0;
+	case SSL_ERROR_WANT_READ: return -EAGAIN;
+	case SSL_ERROR_WANT_WRITE: stream->want_write = true; return -EAGAIN;
 	case SSL_ERROR_SYSCALL:
 		ERR_clear_error();
 		if (!saved_errno)
 			return stream_error(stream, ECONNRESET, "the other side vanished");
 		return stream_error(stream, saved_errno, strerror(saved_errno));
-	default:
-		return tls_protocol_error(stream);
+	default: return tls_protocol_error(stream);
 	}
 }
 

@@ -8,8 +8,8 @@
  * "stream": s, "channel": c} with the bytes as binary tail (at most AGENT_MAX_DATA; none: the end).
  * A sender has AGENT_WINDOW bytes per stream and channel and gets room by {"op"|"ev": "credit",
  * "stream", "channel", "bytes"}; clones' output ("clone": id) takes none. Channels are enum
- * agent_channel. Unknown fields are ignored, missing or mistyped ones get EINVAL and a sentence. When a connection ends, every VM it booted is
- * destroyed, with all that came of it.
+ * agent_channel. Unknown fields are ignored, missing or mistyped ones get EINVAL and a sentence. When
+ * a connection ends, every VM it booted is destroyed, with all that came of it.
  *
  *   hello {version: CONTROL_VERSION} → {version, cluster, host, accel, hosts: n}
  *   boot {mem_bytes, cpus, name?, kernel?, initrd?} → {vm: id}           answered when the agent is up

@@ -2,9 +2,10 @@
 /*
  * sfctl clean: removes what a crash left.
  *
- * A cluster lives as long as one of its daemons does, by its pid file or by the marks SF_CLUSTER and
- * SF_HOST in a daemon's environment. Of a cluster that does not, everything goes: processes with its
- * mark, namespaces, folders. Interfaces and tables in this namespace go if no daemon runs in it.
+ * A cluster lives as long as one of its daemons does, by its pid file or by the marks SF_CLUSTER
+ * and SF_HOST in a daemon's environment. Of a cluster that does not, everything goes: processes
+ * with its mark, namespaces, folders. Interfaces and tables in this namespace go if no daemon runs
+ * in it.
  */
 #include <errno.h>
 #include <net/if.h>
@@ -29,17 +30,18 @@
 
 struct clean {
 	bool dry_run;
-	bool some;		/* only the clusters named */
+	bool some; /* only the clusters named */
 	struct proc *procs;
 	unsigned proc_count;
 	unsigned removed;
 	bool failed;
-	char **clusters;	/* seen, with a folder or with namespaces or with processes */
+	char **clusters; /* seen, with a folder or with namespaces or with processes */
 	unsigned cluster_count;
 };
 
 /* Tells of one thing that goes. */
-static void report(struct clean *clean, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void report(struct clean *clean, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 
 static void report(struct clean *clean, const char *format, ...)
 {
@@ -110,7 +112,7 @@ static bool is_alive(const struct clean *clean, const char *cluster)
 			return true;
 	}
 	if (cluster_folders(cluster, &folders, &count))
-		return true;	/* not known: left alone */
+		return true; /* not known: left alone */
 	for (unsigned i = 0; i < count; i++) {
 		if (folders[i].alive)
 			return true;
@@ -126,8 +128,8 @@ static void clean_processes(struct clean *clean, const char *cluster)
 		if (strcmp(proc->cluster, cluster))
 			continue;
 		if (clean->dry_run || proc_end(proc->pid, proc->start_ticks, SIGKILL, KILL_MS))
-			report(clean, "process %d (%s) of %s %s", (int)proc->pid, proc->name, cluster,
-			       proc->host);
+			report(clean, "process %d (%s) of %s %s", (int)proc->pid, proc->name,
+			       cluster, proc->host);
 		else
 			failed(clean, proc->name, ETIME);
 	}
@@ -168,7 +170,7 @@ static void clean_cluster(struct clean *clean, const char *cluster)
 	int error = cluster_lock(cluster, &lock);
 
 	if (error == -EBUSY)
-		return;	/* it is being started */
+		return; /* it is being started */
 	if (is_alive(clean, cluster)) {
 		fprintf(stderr, "cluster \"%s\" is up: left alone\n", cluster);
 		return;
@@ -185,8 +187,8 @@ static bool shares_network(pid_t pid)
 	struct stat ours, its;
 
 	snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)pid);
-	return !stat("/proc/self/ns/net", &ours) && !stat(path, &its) && ours.st_ino == its.st_ino &&
-	       ours.st_dev == its.st_dev;
+	return !stat("/proc/self/ns/net", &ours) && !stat(path, &its) &&
+	       ours.st_ino == its.st_ino && ours.st_dev == its.st_dev;
 }
 
 static unsigned count_interfaces(void)
@@ -223,17 +225,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	struct clean *clean = state->input;
 
 	switch (key) {
-	case 'n':
-		clean->dry_run = true;
-		return 0;
+	case 'n': clean->dry_run = true; return 0;
 	case ARGP_KEY_ARG:
 		if (!cluster_name_valid(arg))
 			argp_error(state, "\"%s\" is no name of a cluster", arg);
 		clean->some = true;
 		note(arg, clean);
 		return 0;
-	default:
-		return ARGP_ERR_UNKNOWN;
+	default: return ARGP_ERR_UNKNOWN;
 	}
 }
 
@@ -244,10 +243,12 @@ int cmd_clean(struct sfctl *ctl, int argc, char **argv)
 		{ 0 },
 	};
 	static const struct argp argp = {
-		.options = options, .parser = parse, .args_doc = "[CLUSTER...]",
-		.doc = "Remove what clusters whose daemons are dead left on this machine: processes, "
-		       "namespaces, folders; and, if no cluster is named, interfaces and tables in this "
-		       "machine's own network. Clusters that are up are left alone."
+		.options = options,
+		.parser = parse,
+		.args_doc = "[CLUSTER...]",
+		.doc = "Remove what clusters whose daemons are dead left on this machine: "
+		       "processes, namespaces, folders; and, if no cluster is named, interfaces "
+		       "and tables in this machine's own network. Clusters that are up are left alone."
 	};
 	struct clean clean = { 0 };
 	int error;

@@ -35,7 +35,8 @@ static int socket_connect(const char *dir)
 	return steal_fd(&fd);
 }
 
-/* Connects to a host of a cluster. Return: the socket, -ESRCH if there is no such folder, -errno. */
+/* Connects to a host of a cluster. Return: the socket, -ESRCH if there is no such folder, -errno.
+ */
 static int host_connect(const char *cluster, const char *host, char *name, size_t name_bytes)
 {
 	_cleanup_free_ struct host_folder *folders = NULL;
@@ -61,12 +62,15 @@ static void complain_unreachable(const char *cluster, const char *host, int erro
 		complain("cluster \"%s\" has no host \"%s\" on this machine", cluster, host);
 	else if (error == -ESRCH)
 		complain("there is no cluster \"%s\" here: start one with"
-			 "  sfctl cluster up --hosts 4", cluster);
+			 "  sfctl cluster up --hosts 4",
+			 cluster);
 	else if (error == -ECONNREFUSED || error == -ENOENT)
 		complain("the daemons of cluster \"%s\" do not run: remove what is left with"
-			 "  sfctl clean", cluster);
+			 "  sfctl clean",
+			 cluster);
 	else
-		complain("cannot reach the daemon of cluster \"%s\": %s", cluster, strerror(-error));
+		complain("cannot reach the daemon of cluster \"%s\": %s", cluster,
+			 strerror(-error));
 }
 
 static json_t *hello(void)
@@ -86,13 +90,14 @@ static void on_hello(void *arg, int error, const char *why, json_t *msg, const u
 	if (error && error != -ECONNRESET)
 		complain("%s: the daemon refuses us: %s", (const char *)arg, why);
 	else if (!error && json_integer_value(version) != CONTROL_VERSION)
-		complain("%s: the daemon speaks version %d, this sfctl %d: install the same of both",
-			 (const char *)arg, (int)json_integer_value(version), CONTROL_VERSION);
+		complain(
+			"%s: the daemon speaks version %d, this sfctl %d: install the same of both",
+			(const char *)arg, (int)json_integer_value(version), CONTROL_VERSION);
 }
 
 struct link *client_connect(struct event_base *base, const char *cluster, const char *host,
-			    const struct link_handler *handler, void *arg,
-			    char name[], size_t name_bytes)
+			    const struct link_handler *handler, void *arg, char name[],
+			    size_t name_bytes)
 {
 	int fd = host_connect(cluster, host, name, name_bytes);
 	struct link *link;

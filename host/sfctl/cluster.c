@@ -61,7 +61,7 @@ static int remove_folders(const char *cluster, const char *host)
 	if (error)
 		complain("cannot remove %s: %s", dir, strerror(-error));
 	if (!host && !error)
-		rmdir(run_dir());	/* only if this was the last one */
+		rmdir(run_dir()); /* only if this was the last one */
 	return error;
 }
 
@@ -89,14 +89,9 @@ static error_t parse_down(int key, char *arg, struct argp_state *state)
 	struct down *down = state->input;
 
 	switch (key) {
-	case ARGP_KEY_INIT:
-		state->child_inputs[0] = down->ctl;
-		return 0;
-	case 'H':
-		down->host = arg;
-		return 0;
-	default:
-		return ARGP_ERR_UNKNOWN;
+	case ARGP_KEY_INIT: state->child_inputs[0] = down->ctl; return 0;
+	case 'H': down->host = arg; return 0;
+	default: return ARGP_ERR_UNKNOWN;
 	}
 }
 
@@ -106,9 +101,12 @@ int cmd_cluster_down(struct sfctl *ctl, int argc, char **argv)
 		{ "host", 'H', "NAME", 0, "only this host's daemon", 0 },
 		{ 0 },
 	};
-	static const struct argp argp = { .options = options, .parser = parse_down,
-					  .children = cluster_options,
-					  .doc = "End the cluster's daemons on this machine, with all VMs." };
+	static const struct argp argp = {
+		.options = options,
+		.parser = parse_down,
+		.children = cluster_options,
+		.doc = "End the cluster's daemons on this machine, with all VMs."
+	};
 	struct down down = { .ctl = ctl };
 	char dir[PATH_MAX];
 	_cleanup_fd_ int lock = -1;
@@ -146,17 +144,26 @@ static json_t *describe(const char *cluster)
 	return json_pack("{s:s, s:s, s:i, s:i, s:s, s:s}", "name", cluster, "kind",
 			 cluster_is_embedded(cluster) ? "embedded" : "real", "hosts", (int)count,
 			 "running", (int)alive, "state",
-			 !alive ? "dead" : alive < count ? "partly" : "up", "folder", dir);
+			 !alive	       ? "dead" :
+			 alive < count ? "partly" :
+					 "up",
+			 "folder", dir);
 }
 
 static int cmd_cluster_list(struct sfctl *ctl, int argc, char **argv)
 {
-	static const struct argp argp = { .parser = parse_nothing, .children = listing_options,
-					  .doc = "List the clusters that have daemons on this machine." };
+	static const struct argp argp = {
+		.parser = parse_nothing,
+		.children = listing_options,
+		.doc = "List the clusters that have daemons on this machine."
+	};
 	static const struct table_column columns[] = {
-		{ "NAME", "name", NULL, 0 },   { "KIND", "kind", NULL, 0 },
-		{ "HOSTS", "hosts", NULL, 1 }, { "RUNNING", "running", NULL, 1 },
-		{ "STATE", "state", NULL, 0 }, { "FOLDER", "folder", NULL, 0 },
+		{ "NAME", "name", NULL, 0 },
+		{ "KIND", "kind", NULL, 0 },
+		{ "HOSTS", "hosts", NULL, 1 },
+		{ "RUNNING", "running", NULL, 1 },
+		{ "STATE", "state", NULL, 0 },
+		{ "FOLDER", "folder", NULL, 0 },
 		{ 0 },
 	};
 	json_t *rows = json_array();
@@ -185,17 +192,20 @@ static int cmd_cluster_list(struct sfctl *ctl, int argc, char **argv)
 static int cmd_cluster_key(struct sfctl *ctl, int argc, char **argv)
 {
 	static const struct argp argp = {
-		.parser = parse_nothing, .children = cluster_options,
-		.doc = "Write a new random key to standard output, which is a file or a pipe. Every host "
-		       "of a cluster needs the same one; who has it may join."
+		.parser = parse_nothing,
+		.children = cluster_options,
+		.doc = "Write a new random key to standard output, which is a file or a pipe. Every "
+		       "host of a cluster needs the same one; who has it may join."
 	};
 	uint8_t key[LINK_KEY_BYTES];
 	int error;
 
 	argp_parse(&argp, argc, argv, 0, NULL, ctl);
 	if (isatty(STDOUT_FILENO)) {
-		complain("a key is %d random bytes, not for a terminal: (umask 077; sfctl cluster key > FILE)",
-			 LINK_KEY_BYTES);
+		complain(
+			"a key is %d random bytes, not for a terminal: "
+			 "(umask 077; sfctl cluster key > FILE)",
+			LINK_KEY_BYTES);
 		return EXIT_MISUSE;
 	}
 	error = getrandom(key, sizeof(key), 0) == sizeof(key) ?

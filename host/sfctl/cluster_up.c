@@ -30,16 +30,16 @@
 #define MEM_SHARE(bytes) ((bytes) / 10 * 9)
 #define MIN_HOST_MEM (128ull << 20)
 #define HELLO_WAIT_MS 2000
-#define LOG_LINES 15	/* shown of the log of a daemon that does not start */
+#define LOG_LINES 15 /* shown of the log of a daemon that does not start */
 #define LOG_MAX (4u << 20)
 
 struct up {
 	struct sfctl *ctl;
-	unsigned hosts;		/* embedded; 0: a real host */
+	unsigned hosts; /* embedded; 0: a real host */
 	uint64_t mem_bytes;
 	const char *accel;
 	const char *guest;
-	const char *hosts_file, *host, *key_file;	/* real */
+	const char *hosts_file, *host, *key_file; /* real */
 };
 
 /* Set by a signal: give up and take down. */
@@ -65,9 +65,12 @@ enum { OPT_MEM = 256, OPT_ACCEL, OPT_GUEST, OPT_HOSTS_FILE, OPT_HOST, OPT_KEY };
 static const struct argp_option options[] = {
 	{ NULL, 0, NULL, 0, "Hosts on this machine, each in a network namespace:", 1 },
 	{ "hosts", 'n', "N", 0, "how many [4]", 1 },
-	{ "mem-per-host", OPT_MEM, "SIZE", 0, "memory of each for VMs, as in 4G [its share of what is free]", 1 },
-	{ NULL, 0, NULL, 0, "This machine as one of several; the same on each, with its own name:", 2 },
-	{ "hosts-file", OPT_HOSTS_FILE, "FILE", 0, "a line for each host: NAME ADDRESS[:PORT] [mem=SIZE]", 2 },
+	{ "mem-per-host", OPT_MEM, "SIZE", 0,
+	  "memory of each for VMs, as in 4G [its share of what is free]", 1 },
+	{ NULL, 0, NULL, 0,
+	  "This machine as one of several; the same on each, with its own name:", 2 },
+	{ "hosts-file", OPT_HOSTS_FILE, "FILE", 0,
+	  "a line for each host: NAME ADDRESS[:PORT] [mem=SIZE]", 2 },
 	{ "host", OPT_HOST, "NAME", 0, "which of them this machine is", 2 },
 	{ "key", OPT_KEY, "FILE", 0, "the cluster's key, from sfctl cluster key", 2 },
 	{ NULL, 0, NULL, 0, "Both:", 3 },
@@ -105,12 +108,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	struct up *up = state->input;
 
 	switch (key) {
-	case ARGP_KEY_INIT:
-		state->child_inputs[0] = up->ctl;
-		return 0;
-	case 'n':
-		parse_number(up, arg, state);
-		return 0;
+	case ARGP_KEY_INIT: state->child_inputs[0] = up->ctl; return 0;
+	case 'n': parse_number(up, arg, state); return 0;
 	case OPT_MEM:
 		if (size_parse(arg, &up->mem_bytes) || up->mem_bytes < MIN_HOST_MEM)
 			argp_error(state, "--mem-per-host wants a size of at least 128M");
@@ -120,23 +119,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 			argp_error(state, "--accel wants auto, kvm or tcg");
 		up->accel = arg;
 		return 0;
-	case OPT_GUEST:
-		up->guest = arg;
-		return 0;
-	case OPT_HOSTS_FILE:
-		up->hosts_file = arg;
-		return 0;
-	case OPT_HOST:
-		up->host = arg;
-		return 0;
-	case OPT_KEY:
-		up->key_file = arg;
-		return 0;
-	case ARGP_KEY_END:
-		check(up, state);
-		return 0;
-	default:
-		return ARGP_ERR_UNKNOWN;
+	case OPT_GUEST: up->guest = arg; return 0;
+	case OPT_HOSTS_FILE: up->hosts_file = arg; return 0;
+	case OPT_HOST: up->host = arg; return 0;
+	case OPT_KEY: up->key_file = arg; return 0;
+	case ARGP_KEY_END: check(up, state); return 0;
+	default: return ARGP_ERR_UNKNOWN;
 	}
 }
 
@@ -182,7 +170,8 @@ static int write_hosts(const char *path, unsigned hosts)
 static void show_progress(unsigned ready, unsigned count)
 {
 	if (isatty(STDERR_FILENO))
-		fprintf(stderr, "\r%u of %u hosts ready%s", ready, count, ready == count ? "\n" : "");
+		fprintf(stderr, "\r%u of %u hosts ready%s", ready, count,
+			ready == count ? "\n" : "");
 }
 
 static void show_nothing(unsigned ready, unsigned count)
@@ -209,7 +198,8 @@ static void show_log(const char *cluster, const char *host)
 		fprintf(stderr, "  | %s\n", line);
 }
 
-/* Starts daemons h1 and up, or the one that `config` names, and waits for them. Return: 0 or -errno. */
+/* Starts daemons h1 and up, or the one that `config` names, and waits for them. Return: 0 or
+ * -errno. */
 static int start_daemons(struct daemon_config *config, unsigned count, struct daemon_start *starts)
 {
 	bool embedded = !config->host;
@@ -278,9 +268,11 @@ static int up_embedded(const struct up *up, struct daemon_config *config)
 	}
 	config->hosts_file = hosts;
 	config->key_file = key;
-	config->mem_bytes = up->mem_bytes ? up->mem_bytes : MEM_SHARE(memory_available()) / up->hosts;
+	config->mem_bytes =
+		up->mem_bytes ? up->mem_bytes : MEM_SHARE(memory_available()) / up->hosts;
 	if (config->mem_bytes < MIN_HOST_MEM) {
-		complain("too little memory is free for %u hosts: use fewer, or --mem-per-host", up->hosts);
+		complain("too little memory is free for %u hosts: use fewer, or --mem-per-host",
+			 up->hosts);
 		return -ENOMEM;
 	}
 	error = start_daemons(config, up->hosts, starts);
@@ -292,8 +284,9 @@ static int up_embedded(const struct up *up, struct daemon_config *config)
 static int cluster_exists(const char *cluster, int error)
 {
 	if (error == -EEXIST)
-		complain("cluster \"%s\" is there already: end it with  sfctl cluster down%s%s", cluster,
-			 strcmp(cluster, "default") ? " -C " : "", strcmp(cluster, "default") ? cluster : "");
+		complain("cluster \"%s\" is there already: end it with  sfctl cluster down%s%s",
+			 cluster, strcmp(cluster, "default") ? " -C " : "",
+			 strcmp(cluster, "default") ? cluster : "");
 	else
 		complain("cannot make the folder of cluster \"%s\" in %s: %s%s", cluster, run_dir(),
 			 strerror(-error), error == -EACCES ? "; are you root?" : "");
@@ -334,7 +327,8 @@ static int up_real(const struct up *up, struct daemon_config *config)
 	config->host = up->host;
 	error = start_daemons(config, 1, &start);
 	if (!error) {
-		printf("cluster \"%s\": host %s is up, and so are all others\n", up->ctl->cluster, up->host);
+		printf("cluster \"%s\": host %s is up, and so are all others\n", up->ctl->cluster,
+		       up->host);
 	} else if (error == -ETIMEDOUT && is_up_alone(up->ctl->cluster, up->host)) {
 		printf("cluster \"%s\": host %s is up; not all others answer yet (sfctl hosts)\n",
 		       up->ctl->cluster, up->host);
@@ -349,7 +343,8 @@ static int up_real(const struct up *up, struct daemon_config *config)
 static int run_real(struct up *up, struct daemon_config *config)
 {
 	char dir[PATH_MAX];
-	_cleanup_free_ char *hosts = realpath(up->hosts_file, NULL), *key = realpath(up->key_file, NULL);
+	_cleanup_free_ char *hosts = realpath(up->hosts_file, NULL),
+			    *key = realpath(up->key_file, NULL);
 	_cleanup_fd_ int lock = -1;
 	int error;
 
@@ -366,7 +361,8 @@ static int run_real(struct up *up, struct daemon_config *config)
 	}
 	cluster_path(up->ctl->cluster, up->host, dir);
 	if (!access(dir, F_OK)) {
-		complain("host \"%s\" is up already, or was: sfctl cluster down --host %s", up->host, up->host);
+		complain("host \"%s\" is up already, or was: sfctl cluster down --host %s",
+			 up->host, up->host);
 		return EXIT_TROUBLE;
 	}
 	config->hosts_file = hosts;
@@ -374,7 +370,7 @@ static int run_real(struct up *up, struct daemon_config *config)
 	if (!up_real(up, config))
 		return 0;
 	cluster_path(up->ctl->cluster, NULL, dir);
-	rmdir(dir);	/* only if no other host is there */
+	rmdir(dir); /* only if no other host is there */
 	rmdir(run_dir());
 	return EXIT_TROUBLE;
 }
@@ -382,8 +378,11 @@ static int run_real(struct up *up, struct daemon_config *config)
 int cmd_cluster_up(struct sfctl *ctl, int argc, char **argv)
 {
 	static const struct argp argp = {
-		.options = options, .parser = parse, .children = cluster_options,
-		.doc = "Start a cluster: several hosts on this machine, or this machine as one host."
+		.options = options,
+		.parser = parse,
+		.children = cluster_options,
+		.doc = "Start a cluster: several hosts on this machine, or this machine as one "
+		       "host."
 	};
 	struct up up = { .ctl = ctl, .accel = "auto" };
 	char guest[PATH_MAX], absolute[PATH_MAX];
@@ -394,12 +393,16 @@ int cmd_cluster_up(struct sfctl *ctl, int argc, char **argv)
 		up.hosts = 4;
 	paths_guest(up.guest, guest);
 	if (!realpath(guest, absolute)) {
-		complain("there is no guest image in %s: build it (make -C guest-image), or name one"
-			 " with --guest", guest);
+		complain(
+			"there is no guest image in %s: build it (make -C guest-image), or name one"
+			" with --guest",
+			guest);
 		return EXIT_TROUBLE;
 	}
-	config = (struct daemon_config){ .cluster = ctl->cluster, .guest_dir = absolute,
-					 .mem_bytes = up.mem_bytes, .accel = up.accel };
+	config = (struct daemon_config){ .cluster = ctl->cluster,
+					 .guest_dir = absolute,
+					 .mem_bytes = up.mem_bytes,
+					 .accel = up.accel };
 	catch_signals();
 	return up.hosts ? run_embedded(&up, &config) : run_real(&up, &config);
 }

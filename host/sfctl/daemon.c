@@ -27,8 +27,8 @@
 #include "host/vnet/embed.h"
 
 #define MAX_ARGS 32
-#define ASK_MS 2000	/* for the answer to "shutdown" */
-#define SHUTDOWN_MS 10000	/* from there to the end */
+#define ASK_MS 2000	  /* for the answer to "shutdown" */
+#define SHUTDOWN_MS 10000 /* from there to the end */
 #define TERM_MS 5000
 #define KILL_MS 5000
 
@@ -67,7 +67,8 @@ static void become_daemon(const struct daemon_config *config, const char *dir, i
 	int error = config->netns ? embed_enter(config->cluster, config->netns) : 0;
 
 	if (error) {
-		dprintf(ready, "cannot enter the namespace of %s: %s\n", config->host, strerror(-error));
+		dprintf(ready, "cannot enter the namespace of %s: %s\n", config->host,
+			strerror(-error));
 		_exit(1);
 	}
 	paths_sfd(sfd);
@@ -142,8 +143,8 @@ static void hear(struct daemon_start *start)
 	if (got > 0)
 		start->why_len += (size_t)got;
 	if (!start->why_len)
-		snprintf(start->why, sizeof(start->why), "the daemon ended without a word; see its %s",
-			 DAEMON_LOG);
+		snprintf(start->why, sizeof(start->why),
+			 "the daemon ended without a word; see its %s", DAEMON_LOG);
 	start->ready = start->why_len == 1 && start->why[0] == 'k';
 	if (got > 0 && !start->ready && start->why_len < sizeof(start->why) - 1)
 		return;
@@ -221,7 +222,7 @@ static bool ask_shutdown(const char *cluster, const char *host)
 	json_t *request = json_pack("{s:s}", "op", "shutdown");
 	int error = client_ask_host(cluster, host, request, ASK_MS, NULL);
 
-	return !error || error == -ECONNRESET;	/* it may be gone before it has answered */
+	return !error || error == -ECONNRESET; /* it may be gone before it has answered */
 }
 
 int daemons_end(const char *cluster, const char *host)

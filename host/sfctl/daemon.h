@@ -15,21 +15,21 @@
 struct daemon_config {
 	const char *cluster;
 	const char *host;
-	unsigned netns;		/* embedded: the host's number; 0: it stays in our namespace */
+	unsigned netns; /* embedded: the host's number; 0: it stays in our namespace */
 	const char *hosts_file;
 	const char *key_file;
 	const char *guest_dir;
-	uint64_t mem_bytes;	/* 0: the daemon decides */
+	uint64_t mem_bytes; /* 0: the daemon decides */
 	const char *accel;
 };
 
 /* A daemon that was started and is not known to be ready. */
 struct daemon_start {
 	pid_t pid;
-	int ready_fd;	/* -1: it said all it had to say */
+	int ready_fd; /* -1: it said all it had to say */
 	bool ready;
 	char host[64];
-	char why[DAEMON_WHY_BYTES];	/* its sentence if it is not going to be ready */
+	char why[DAEMON_WHY_BYTES]; /* its sentence if it is not going to be ready */
 	size_t why_len;
 };
 

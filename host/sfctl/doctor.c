@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* sfctl doctor: the table of checks, and its report. The checks themselves try, they do not guess. */
+/* sfctl doctor: the table of checks, and its report. The checks themselves try, they do not guess.
+ */
 #include "host/sfctl/doctor.h"
 
 #include <jansson.h>
@@ -14,11 +15,16 @@ static const struct {
 	const char *name;
 	void (*check)(struct doctor_result *result);
 } checks[] = {
-	{ "kernel", doctor_kernel },	       { "rights", doctor_rights },
-	{ "memory", doctor_memory },	       { "userfaultfd", doctor_userfaultfd },
-	{ "qemu", doctor_qemu },	       { "accelerator", doctor_accel },
-	{ "network", doctor_network },	       { "way outside", doctor_outside },
-	{ "own programs", doctor_programs },   { "guest image", doctor_guest },
+	{ "kernel", doctor_kernel },
+	{ "rights", doctor_rights },
+	{ "memory", doctor_memory },
+	{ "userfaultfd", doctor_userfaultfd },
+	{ "qemu", doctor_qemu },
+	{ "accelerator", doctor_accel },
+	{ "network", doctor_network },
+	{ "way outside", doctor_outside },
+	{ "own programs", doctor_programs },
+	{ "guest image", doctor_guest },
 };
 
 static const char *const state_names[] = { "ok", "less", "missing" };
@@ -53,9 +59,10 @@ static void print_result(const char *name, const struct doctor_result *result)
 int cmd_doctor(struct sfctl *ctl, int argc, char **argv)
 {
 	static const struct argp argp = {
-		.parser = parse_nothing, .children = listing_options,
-		.doc = "Say what this machine lacks to be a host, and how to get it. Exits with 1 if something "
-		       "is missing that nothing works without."
+		.parser = parse_nothing,
+		.children = listing_options,
+		.doc = "Say what this machine lacks to be a host, and how to get it. Exits with 1 if "
+		       "something is missing that nothing works without."
 	};
 	json_t *rows = json_array();
 	bool missing = false;
@@ -68,9 +75,10 @@ int cmd_doctor(struct sfctl *ctl, int argc, char **argv)
 		missing |= result.state == DOCTOR_MISSING;
 		if (!ctl->json)
 			print_result(checks[i].name, &result);
-		json_array_append_new(rows, json_pack("{s:s, s:s, s:s, s:s}", "name", checks[i].name, "state",
-						      state_names[result.state], "found", result.found,
-						      "advice", result.advice));
+		json_array_append_new(rows,
+				      json_pack("{s:s, s:s, s:s, s:s}", "name", checks[i].name,
+						"state", state_names[result.state], "found",
+						result.found, "advice", result.advice));
 	}
 	if (ctl->json)
 		print_json(rows);

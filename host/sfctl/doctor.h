@@ -8,7 +8,7 @@
 enum doctor_state {
 	DOCTOR_OK,
 	DOCTOR_LESS,	/* works, but not all or not fast */
-	DOCTOR_MISSING,	/* nothing works without it */
+	DOCTOR_MISSING, /* nothing works without it */
 };
 
 /* What a check found: in `found` what there is, in `advice` how to get what is missing. */

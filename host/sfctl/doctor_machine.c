@@ -19,7 +19,7 @@
 #include "host/sfctl/memory.h"
 #include "host/sfctl/text.h"
 
-#define KERNEL_MAJOR 5	/* write-protect for shmem came with 5.19 */
+#define KERNEL_MAJOR 5 /* write-protect for shmem came with 5.19 */
 #define KERNEL_MINOR 19
 #define MEMORY_LITTLE (1ull << 30)
 #define MEMORY_LEAST (256ull << 20)
@@ -37,7 +37,8 @@ void doctor_kernel(struct doctor_result *result)
 		return;
 	}
 	doctor_found(result, DOCTOR_MISSING, "Linux %s", name.release);
-	doctor_advise(result, "Linux %d.%d or newer; Debian 12 has 6.1", KERNEL_MAJOR, KERNEL_MINOR);
+	doctor_advise(result, "Linux %d.%d or newer; Debian 12 has 6.1", KERNEL_MAJOR,
+		      KERNEL_MINOR);
 }
 
 /* The capabilities that a daemon uses. */
@@ -45,8 +46,9 @@ static const struct {
 	unsigned number;
 	const char *name;
 } needed[] = {
-	{ CAP_CHOWN, "CHOWN" },	    { CAP_DAC_OVERRIDE, "DAC_OVERRIDE" }, { CAP_KILL, "KILL" },
-	{ CAP_SETUID, "SETUID" },   { CAP_SETGID, "SETGID" },		  { CAP_NET_ADMIN, "NET_ADMIN" },
+	{ CAP_CHOWN, "CHOWN" },		{ CAP_DAC_OVERRIDE, "DAC_OVERRIDE" },
+	{ CAP_KILL, "KILL" },		{ CAP_SETUID, "SETUID" },
+	{ CAP_SETGID, "SETGID" },	{ CAP_NET_ADMIN, "NET_ADMIN" },
 	{ CAP_SYS_ADMIN, "SYS_ADMIN" },
 };
 
@@ -58,19 +60,22 @@ void doctor_rights(struct doctor_result *result)
 	uint64_t effective = 0;
 	size_t len;
 
-	if (!io_read_file("/proc/self/status", 65536, &status, &len) && (line = strstr(status, "CapEff:")))
+	if (!io_read_file("/proc/self/status", 65536, &status, &len) &&
+	    (line = strstr(status, "CapEff:")))
 		effective = strtoull(line + strlen("CapEff:"), NULL, 16);
 	for (unsigned i = 0; i < ARRAY_SIZE(needed); i++) {
 		if (effective & 1ull << needed[i].number)
 			continue;
-		snprintf(missing + strlen(missing), sizeof(missing) - strlen(missing), " %s", needed[i].name);
+		snprintf(missing + strlen(missing), sizeof(missing) - strlen(missing), " %s",
+			 needed[i].name);
 	}
 	if (!*missing && !geteuid()) {
 		doctor_found(result, DOCTOR_OK, "root, with all capabilities needed");
 		return;
 	}
 	doctor_found(result, DOCTOR_MISSING, geteuid() ? "not root" : "root without%s", missing);
-	doctor_advise(result, geteuid() ? "run sfctl as root" : "in a container: run it privileged");
+	doctor_advise(result,
+		      geteuid() ? "run sfctl as root" : "in a container: run it privileged");
 }
 
 void doctor_memory(struct doctor_result *result)
@@ -82,10 +87,11 @@ void doctor_memory(struct doctor_result *result)
 		doctor_found(result, DOCTOR_OK, "%s available", size_text(available, text));
 		return;
 	}
-	doctor_found(result, available >= MEMORY_LEAST ? DOCTOR_LESS : DOCTOR_MISSING, "%s available",
-		     size_text(available, text));
-	doctor_advise(result, "a VM with clones wants a gigabyte or more: end other programs, or raise the "
-			      "control group's memory.max");
+	doctor_found(result, available >= MEMORY_LEAST ? DOCTOR_LESS : DOCTOR_MISSING,
+		     "%s available", size_text(available, text));
+	doctor_advise(result,
+		      "a VM with clones wants a gigabyte or more: end other programs, or raise the "
+		      "control group's memory.max");
 }
 
 /* A userfaultfd, from the device or the system call. Return: it, or -errno. */
@@ -104,16 +110,20 @@ static int open_userfaultfd(const char **way)
 	return fd < 0 ? -errno : fd;
 }
 
-/* Registers shared memory for missing pages and write-protection, and protects it. Return: 0 or -errno. */
+/* Registers shared memory for missing pages and write-protection, and protects it. Return: 0 or
+ * -errno. */
 static int try_write_protect(int uffd, void *memory, size_t bytes)
 {
 	struct uffdio_register reg = {
 		.range = { .start = (uintptr_t)memory, .len = bytes },
 		.mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP,
 	};
-	struct uffdio_writeprotect protect = { .range = reg.range, .mode = UFFDIO_WRITEPROTECT_MODE_WP };
+	struct uffdio_writeprotect protect = { .range = reg.range,
+					       .mode = UFFDIO_WRITEPROTECT_MODE_WP };
 
-	return ioctl(uffd, UFFDIO_REGISTER, &reg) || ioctl(uffd, UFFDIO_WRITEPROTECT, &protect) ? -errno : 0;
+	return ioctl(uffd, UFFDIO_REGISTER, &reg) || ioctl(uffd, UFFDIO_WRITEPROTECT, &protect) ?
+		       -errno :
+		       0;
 }
 
 /* Return: 0 or -errno; *step says what was tried last. */
@@ -161,5 +171,6 @@ void doctor_userfaultfd(struct doctor_result *result)
 		return;
 	}
 	doctor_found(result, DOCTOR_MISSING, "no %s: %s", step, strerror(-error));
-	doctor_advise(result, "Linux %d.%d or newer, with CONFIG_PTE_MARKER_UFFD_WP", KERNEL_MAJOR, KERNEL_MINOR);
+	doctor_advise(result, "Linux %d.%d or newer, with CONFIG_PTE_MARKER_UFFD_WP", KERNEL_MAJOR,
+		      KERNEL_MINOR);
 }

@@ -40,7 +40,8 @@ void doctor_qemu(struct doctor_result *result)
 	else
 		doctor_found(result, DOCTOR_MISSING, QEMU ": %s",
 			     status < 0 ? strerror(-status) : "does not tell its version");
-	doctor_advise(result, "version %d.%d or newer: apt-get install qemu-system-x86", QEMU_MAJOR, QEMU_MINOR);
+	doctor_advise(result, "version %d.%d or newer: apt-get install qemu-system-x86", QEMU_MAJOR,
+		      QEMU_MINOR);
 }
 
 void doctor_accel(struct doctor_result *result)
@@ -55,8 +56,9 @@ void doctor_accel(struct doctor_result *result)
 	doctor_found(result, accel == VMM_ACCEL_KVM ? DOCTOR_OK : DOCTOR_LESS, "%s: %.200s",
 		     vmm_accel_name(accel), why);
 	if (accel != VMM_ACCEL_KVM)
-		doctor_advise(result, "it works, slowly; for KVM use a machine, or a VM with nested "
-				      "virtualization, where /dev/kvm runs guests");
+		doctor_advise(result,
+			      "it works, slowly; for KVM use a machine, or a VM with nested "
+			      "virtualization, where /dev/kvm runs guests");
 }
 
 /* An address for the tunnel's end. */
@@ -121,7 +123,9 @@ void doctor_network(struct doctor_result *result)
 	}
 	why[got] = 0;
 	doctor_found(result, DOCTOR_MISSING, "%.200s", why);
-	doctor_advise(result, "modprobe bridge vxlan tun nf_tables nft_chain_nat; /dev/net/tun must be there");
+	doctor_advise(
+		result,
+		"modprobe bridge vxlan tun nf_tables nft_chain_nat; /dev/net/tun must be there");
 }
 
 void doctor_outside(struct doctor_result *result)
@@ -134,7 +138,8 @@ void doctor_outside(struct doctor_result *result)
 		doctor_found(result, DOCTOR_OK, "%.200s", text);
 		return;
 	}
-	doctor_found(result, DOCTOR_LESS, "no slirp4netns: clusters of namespaces cannot reach the outside");
+	doctor_found(result, DOCTOR_LESS,
+		     "no slirp4netns: clusters of namespaces cannot reach the outside");
 	doctor_advise(result, "apt-get install slirp4netns");
 }
 
@@ -148,7 +153,8 @@ void doctor_programs(struct doctor_result *result)
 		paths_helper(helpers[i], path);
 	if (access(path, R_OK)) {
 		doctor_found(result, DOCTOR_MISSING, "no %.200s", path);
-		doctor_advise(result, "make, make install; or name a folder that has it in SF_LIBEXEC");
+		doctor_advise(result,
+			      "make, make install; or name a folder that has it in SF_LIBEXEC");
 		return;
 	}
 	paths_sfd(path);
@@ -166,7 +172,8 @@ void doctor_guest(struct doctor_result *result)
 		if (!access(path, R_OK))
 			continue;
 		doctor_found(result, DOCTOR_MISSING, "no %.200s", path);
-		doctor_advise(result, "make -C guest-image; or name a folder that has them in SF_GUEST");
+		doctor_advise(result,
+			      "make -C guest-image; or name a folder that has them in SF_GUEST");
 		return;
 	}
 	doctor_found(result, DOCTOR_OK, "%.200s", dir);

@@ -38,7 +38,8 @@ bool cluster_name_valid(const char *name)
 
 void cluster_path(const char *cluster, const char *file, char path[PATH_MAX])
 {
-	snprintf(path, PATH_MAX, "%s/%s%s%s", run_dir(), cluster, file ? "/" : "", file ? file : "");
+	snprintf(path, PATH_MAX, "%s/%s%s%s", run_dir(), cluster, file ? "/" : "",
+		 file ? file : "");
 }
 
 static int is_folder(const char *dir, const struct dirent *entry)
@@ -95,7 +96,8 @@ static void pidfile_read(struct host_folder *folder)
 	int pid;
 
 	snprintf(path, sizeof(path), "%s/" PIDFILE, folder->dir);
-	if (io_read_file(path, 256, &text, &len) || sscanf(text, "%d %llu", &pid, &start) != 2 || pid <= 1)
+	if (io_read_file(path, 256, &text, &len) || sscanf(text, "%d %llu", &pid, &start) != 2 ||
+	    pid <= 1)
 		return;
 	folder->pid = pid;
 	folder->start_ticks = start;

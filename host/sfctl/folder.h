@@ -13,14 +13,14 @@
 #include <sys/types.h>
 
 #define HOST_NAME_BYTES 64
-#define GUEST_LINK "guest"	/* in a daemon's folder: to that of its guest image */
+#define GUEST_LINK "guest" /* in a daemon's folder: to that of its guest image */
 
 /* A daemon's folder on this machine. */
 struct host_folder {
 	char name[HOST_NAME_BYTES];
 	char dir[PATH_MAX];
-	pid_t pid;		/* 0: no process id was written */
-	uint64_t start_ticks;	/* of that process, so that a later one is not mistaken for it */
+	pid_t pid;	      /* 0: no process id was written */
+	uint64_t start_ticks; /* of that process, so that a later one is not mistaken for it */
 	bool alive;
 };
 
@@ -37,7 +37,8 @@ void cluster_path(const char *cluster, const char *file, char path[PATH_MAX]);
 int cluster_names(char ***names, unsigned *count);
 void names_free(char **names, unsigned count);
 
-/* The daemons' folders of a cluster, h2 before h10. Return: 0 or -errno; *folders is the caller's. */
+/* The daemons' folders of a cluster, h2 before h10. Return: 0 or -errno; *folders is the caller's.
+ */
 int cluster_folders(const char *cluster, struct host_folder **folders, unsigned *count);
 
 /*

@@ -16,13 +16,13 @@
 
 #define MANIFEST_MAX (16u << 20)
 #define CPIO_HEADER_BYTES 110
-#define CPIO_MAGIC "07070"	/* then 1, or 2 with checksums */
-#define CPIO_SIZE_AT 54		/* fields of eight hexadecimal digits */
+#define CPIO_MAGIC "07070" /* then 1, or 2 with checksums */
+#define CPIO_SIZE_AT 54	   /* fields of eight hexadecimal digits */
 #define CPIO_NAME_SIZE_AT 94
 #define CPIO_ALIGN 4
 
 struct guest_files {
-	json_t *paths;	/* a set */
+	json_t *paths; /* a set */
 };
 
 void guest_path(const char *path, char canonical[PATH_MAX])
@@ -68,7 +68,8 @@ static bool take_entry(struct guest_files *files, int fd, off_t *at)
 	size = hex_field(header, CPIO_SIZE_AT);
 	name_size = hex_field(header, CPIO_NAME_SIZE_AT);
 	if (!name_size || name_size > sizeof(name) ||
-	    pread(fd, name, name_size, *at + CPIO_HEADER_BYTES) != (ssize_t)name_size || name[name_size - 1])
+	    pread(fd, name, name_size, *at + CPIO_HEADER_BYTES) != (ssize_t)name_size ||
+	    name[name_size - 1])
 		return false;
 	add(files, name);
 	*at = aligned(aligned(*at + CPIO_HEADER_BYTES + (off_t)name_size) + (off_t)size);

@@ -58,7 +58,8 @@ static int list(const struct sfctl *ctl, const char *op, const char *key,
 
 int cmd_ps(struct sfctl *ctl, int argc, char **argv)
 {
-	static const struct argp argp = { .parser = parse_nothing, .children = listing_options,
+	static const struct argp argp = { .parser = parse_nothing,
+					  .children = listing_options,
 					  .doc = "List the VMs and clones of the cluster." };
 
 	argp_parse(&argp, argc, argv, 0, NULL, ctl);
@@ -67,7 +68,8 @@ int cmd_ps(struct sfctl *ctl, int argc, char **argv)
 
 int cmd_hosts(struct sfctl *ctl, int argc, char **argv)
 {
-	static const struct argp argp = { .parser = parse_nothing, .children = listing_options,
+	static const struct argp argp = { .parser = parse_nothing,
+					  .children = listing_options,
 					  .doc = "List the hosts of the cluster." };
 
 	argp_parse(&argp, argc, argv, 0, NULL, ctl);
@@ -87,26 +89,23 @@ static error_t parse_ids(int key, char *arg, struct argp_state *state)
 
 	(void)arg;
 	switch (key) {
-	case ARGP_KEY_INIT:
-		state->child_inputs[0] = ids->ctl;
-		return 0;
+	case ARGP_KEY_INIT: state->child_inputs[0] = ids->ctl; return 0;
 	case ARGP_KEY_ARGS:
 		ids->first = state->next;
 		if (!ids->many && state->argc - state->next > 1)
 			argp_error(state, "one ID, please");
 		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "which one? sfctl ps lists the IDs");
-		return 0;
-	default:
-		return ARGP_ERR_UNKNOWN;
+	case ARGP_KEY_NO_ARGS: argp_error(state, "which one? sfctl ps lists the IDs"); return 0;
+	default: return ARGP_ERR_UNKNOWN;
 	}
 }
 
 int cmd_show(struct sfctl *ctl, int argc, char **argv)
 {
-	static const struct argp argp = { .parser = parse_ids, .children = listing_options,
-					  .args_doc = "ID", .doc = "Show all about a VM or clone." };
+	static const struct argp argp = { .parser = parse_ids,
+					  .children = listing_options,
+					  .args_doc = "ID",
+					  .doc = "Show all about a VM or clone." };
 	struct ids ids = { .ctl = ctl };
 	json_t *answer;
 
@@ -127,7 +126,9 @@ int cmd_show(struct sfctl *ctl, int argc, char **argv)
 int cmd_kill(struct sfctl *ctl, int argc, char **argv)
 {
 	static const struct argp argp = {
-		.parser = parse_ids, .children = cluster_options, .args_doc = "ID...",
+		.parser = parse_ids,
+		.children = cluster_options,
+		.args_doc = "ID...",
 		.doc = "End VMs, each with all that came of it, or single clones (h1.2/3)."
 	};
 	struct ids ids = { .ctl = ctl, .many = true };

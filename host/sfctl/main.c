@@ -63,14 +63,9 @@ static error_t parse_listing(int key, char *arg, struct argp_state *state)
 
 	(void)arg;
 	switch (key) {
-	case ARGP_KEY_INIT:
-		state->child_inputs[0] = ctl;
-		return 0;
-	case 'j':
-		ctl->json = true;
-		return 0;
-	default:
-		return ARGP_ERR_UNKNOWN;
+	case ARGP_KEY_INIT: state->child_inputs[0] = ctl; return 0;
+	case 'j': ctl->json = true; return 0;
+	default: return ARGP_ERR_UNKNOWN;
 	}
 }
 
@@ -92,7 +87,8 @@ static const struct argp_option listing_option[] = {
 };
 static const struct argp cluster_argp = { .options = cluster_option, .parser = parse_cluster };
 const struct argp_child cluster_options[] = { { &cluster_argp, 0, NULL, 0 }, { 0 } };
-static const struct argp listing_argp = { .options = listing_option, .parser = parse_listing,
+static const struct argp listing_argp = { .options = listing_option,
+					  .parser = parse_listing,
 					  .children = cluster_options };
 const struct argp_child listing_options[] = { { &listing_argp, 0, NULL, 0 }, { 0 } };
 
@@ -113,21 +109,14 @@ static error_t parse_main(int key, char *arg, struct argp_state *state)
 
 	(void)arg;
 	switch (key) {
-	case ARGP_KEY_INIT:
-		state->child_inputs[0] = ctl;
-		return 0;
-	case '?':
-		help();
-		exit(0);
+	case ARGP_KEY_INIT: state->child_inputs[0] = ctl; return 0;
+	case '?': help(); exit(0);
 	case ARGP_KEY_ARG:
-		state->next--;	/* the command and all behind it are not for us */
+		state->next--; /* the command and all behind it are not for us */
 		exit(command_run(commands, "sfctl", ctl, state->argc - state->next,
 				 state->argv + state->next));
-	case ARGP_KEY_NO_ARGS:
-		help();
-		exit(EXIT_MISUSE);
-	default:
-		return ARGP_ERR_UNKNOWN;
+	case ARGP_KEY_NO_ARGS: help(); exit(EXIT_MISUSE);
+	default: return ARGP_ERR_UNKNOWN;
 	}
 }
 
@@ -138,7 +127,8 @@ int main(int argc, char **argv)
 		{ "help", 'h', NULL, OPTION_ALIAS, NULL, 0 },
 		{ 0 },
 	};
-	static const struct argp argp = { .options = options, .parser = parse_main,
+	static const struct argp argp = { .options = options,
+					  .parser = parse_main,
 					  .children = cluster_options };
 	const char *wanted = getenv("SNOWFLOCK_CLUSTER");
 	struct sfctl ctl = { .cluster = wanted && *wanted ? wanted : CONTROL_DEFAULT_CLUSTER };

@@ -33,7 +33,8 @@ static uint64_t cgroup_available(void)
 	char *group, *slash;
 	size_t len;
 
-	if (io_read_file("/proc/self/cgroup", 65536, &text, &len) || !(group = strstr(text, "0::/")))
+	if (io_read_file("/proc/self/cgroup", 65536, &text, &len) ||
+	    !(group = strstr(text, "0::/")))
 		return UINT64_MAX;
 	group += 3;
 	group[strcspn(group, "\n")] = 0;
@@ -41,7 +42,8 @@ static uint64_t cgroup_available(void)
 		uint64_t limit = cgroup_number(group, "memory.max");
 		uint64_t used = cgroup_number(group, "memory.current");
 		uint64_t left = limit == UINT64_MAX || used == UINT64_MAX ? UINT64_MAX :
-				limit > used ? limit - used : 0;
+				limit > used				  ? limit - used :
+									    0;
 
 		least = left < least ? left : least;
 		slash = strrchr(group, '/');
@@ -57,7 +59,8 @@ uint64_t memory_available(void)
 	const char *line;
 	size_t len;
 
-	if (io_read_file("/proc/meminfo", 65536, &text, &len) || !(line = strstr(text, "MemAvailable:")))
+	if (io_read_file("/proc/meminfo", 65536, &text, &len) ||
+	    !(line = strstr(text, "MemAvailable:")))
 		return 0;
 	machine = strtoull(line + strlen("MemAvailable:"), NULL, 10) << 10;
 	group = cgroup_available();

@@ -16,7 +16,7 @@
 #include "common/io.h"
 
 #define ENVIRON_MAX (2u << 20)
-#define STAT_STATE 1	/* fields behind the name, which may itself hold blanks and parentheses */
+#define STAT_STATE 1 /* fields behind the name, which may itself hold blanks and parentheses */
 #define STAT_START 20
 
 /* Reads /proc/PID/stat. Return: when it began, 0 if there is no such process or it is a zombie. */
@@ -111,7 +111,8 @@ bool proc_end(pid_t pid, uint64_t start_ticks, int signal, int wait_ms)
 	struct pollfd end = { .fd = pidfd, .events = POLLIN };
 	uint64_t limit = io_now_ns() + (uint64_t)wait_ms * 1000000u;
 
-	if (pidfd < 0 || !proc_is(pid, start_ticks))	/* in this order: the pidfd is of that process */
+	if (pidfd < 0 ||
+	    !proc_is(pid, start_ticks)) /* in this order: the pidfd is of that process */
 		return true;
 	if (signal)
 		pidfd_send_signal(pidfd, signal, NULL, 0);

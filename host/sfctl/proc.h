@@ -9,13 +9,14 @@
 
 #define PROC_WORD_BYTES 64
 
-/* A process that a daemon of a cluster started, known by SF_CLUSTER and SF_HOST in its environment. */
+/* A process that a daemon of a cluster started, known by SF_CLUSTER and SF_HOST in its environment.
+ */
 struct proc {
 	pid_t pid;
 	uint64_t start_ticks;
 	char cluster[PROC_WORD_BYTES];
 	char host[PROC_WORD_BYTES];
-	char name[PROC_WORD_BYTES];	/* of the program */
+	char name[PROC_WORD_BYTES]; /* of the program */
 };
 
 /* When the process began, in clock ticks since the machine did. Return: 0 if there is none. */
@@ -24,7 +25,8 @@ uint64_t proc_start_ticks(pid_t pid);
 /* True if the process lives and is the one that began then. A zombie does not live. */
 bool proc_is(pid_t pid, uint64_t start_ticks);
 
-/* Every process with SF_CLUSTER and SF_HOST set, but for this one. Return: 0 and *procs, the caller's, or -errno. */
+/* Every process with SF_CLUSTER and SF_HOST set, but for this one. Return: 0 and *procs, the
+ * caller's, or -errno. */
 int proc_find(struct proc **procs, unsigned *count);
 
 /*

@@ -9,8 +9,8 @@
  *   DESTROY  the VM is removed                                    → OVER
  *   OVER     nothing is left but output that waits to be written
  *
- * Trouble in any state is told once and goes to DESTROY. If this process dies, the daemon removes the
- * VM as the connection ends.
+ * Trouble in any state is told once and goes to DESTROY. If this process dies, the daemon removes
+ * the VM as the connection ends.
  */
 #include <errno.h>
 #include <event2/event.h>
@@ -30,7 +30,8 @@
 #include "host/sfctl/text.h"
 
 #define EXIT_INTERRUPTED 130
-#define DESTROY_SECONDS 10	/* waited for the VM's end; it comes with the connection's end anyway */
+#define DESTROY_SECONDS 10 /* waited for the VM's end; it comes with the connection's end anyway   \
+			    */
 
 enum run_state { RUN_BOOT, RUN_PUT, RUN_COMMAND, RUN_RECORD, RUN_DESTROY, RUN_OVER };
 
@@ -38,14 +39,14 @@ struct run {
 	const struct run_options *options;
 	enum run_state state;
 	struct event_base *base;
-	struct link *link;	/* NULL: lost */
+	struct link *link; /* NULL: lost */
 	struct run_io *io;
 	struct run_put *put;
 	struct run_progress *progress;
 	char *vm;
-	json_int_t stream;	/* the command's; -1: none yet */
-	int interrupts;		/* SIGINTs that came */
-	int status;		/* what run will exit with */
+	json_int_t stream; /* the command's; -1: none yet */
+	int interrupts;	   /* SIGINTs that came */
+	int status;	   /* what run will exit with */
 };
 
 static void run_destroy(struct run *run);
@@ -59,7 +60,8 @@ static void run_over(struct run *run)
 }
 
 /* Says what went wrong, once, and ends. */
-static void run_fail(struct run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void run_fail(struct run *run, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 
 static void run_fail(struct run *run, const char *format, ...)
 {
@@ -122,9 +124,12 @@ static void run_destroy(struct run *run)
 
 static void write_record(struct run *run, const json_t *record)
 {
-	_cleanup_free_ char *json = json_dumps(record, JSON_INDENT(2) | JSON_REAL_PRECISION(9)), *text = NULL;
-	int len = json ? asprintf(&text, "%s\n", json) : -1;	/* NULL in *text if it fails, in glibc */
-	int error = len < 0 ? -EPROTO : file_write(run->options->json_file, text, (size_t)len, 0644);
+	_cleanup_free_ char *json = json_dumps(record, JSON_INDENT(2) | JSON_REAL_PRECISION(9)),
+			    *text = NULL;
+	int len =
+		json ? asprintf(&text, "%s\n", json) : -1; /* NULL in *text if it fails, in glibc */
+	int error =
+		len < 0 ? -EPROTO : file_write(run->options->json_file, text, (size_t)len, 0644);
 
 	if (!error)
 		return;
@@ -132,7 +137,8 @@ static void write_record(struct run *run, const json_t *record)
 	run->status = EXIT_RUN_TROUBLE;
 }
 
-static void on_record(void *arg, int error, const char *why, json_t *msg, const uint8_t *bytes, size_t len)
+static void on_record(void *arg, int error, const char *why, json_t *msg, const uint8_t *bytes,
+		      size_t len)
 {
 	struct run *run = arg;
 
@@ -151,17 +157,19 @@ static void on_record(void *arg, int error, const char *why, json_t *msg, const 
 /* The command ended: keeps its status, and goes on to what is left. */
 static void run_exited(struct run *run, int wait_status)
 {
-	run->status = WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
+	run->status =
+		WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
 	run_io_stop(run->io, false);
 	run->state = RUN_RECORD;
 	if (!run->options->json_file)
 		run_destroy(run);
 	else
-		link_call(run->link, json_pack("{s:s, s:s}", "op", "record", "vm", run->vm), NULL, 0,
-			  on_record, run);
+		link_call(run->link, json_pack("{s:s, s:s}", "op", "record", "vm", run->vm), NULL,
+			  0, on_record, run);
 }
 
-static void on_exec(void *arg, int error, const char *why, json_t *msg, const uint8_t *bytes, size_t len)
+static void on_exec(void *arg, int error, const char *why, json_t *msg, const uint8_t *bytes,
+		    size_t len)
 {
 	struct run *run = arg;
 
@@ -179,9 +187,9 @@ static void on_exec(void *arg, int error, const char *why, json_t *msg, const ui
 
 static void run_command(struct run *run)
 {
-	json_t *request = json_pack("{s:s, s:s, s:O, s:O, s:s, s:o}", "op", "exec", "vm", run->vm, "argv",
-				    run->options->argv, "env", run->options->env, "cwd", RUN_HOME, "tty",
-				    run_io_tty(run->io));
+	json_t *request = json_pack("{s:s, s:s, s:O, s:O, s:s, s:o}", "op", "exec", "vm", run->vm,
+				    "argv", run->options->argv, "env", run->options->env, "cwd",
+				    RUN_HOME, "tty", run_io_tty(run->io));
 
 	run->state = RUN_COMMAND;
 	link_call(run->link, request, NULL, 0, on_exec, run);
@@ -197,11 +205,12 @@ static void on_put_done(void *arg, int error)
 		run_command(run);
 		return;
 	}
-	run->status = EXIT_RUN_TROUBLE;	/* it was told what is wrong */
+	run->status = EXIT_RUN_TROUBLE; /* it was told what is wrong */
 	run_destroy(run);
 }
 
-static void on_watch(void *arg, int error, const char *why, json_t *msg, const uint8_t *bytes, size_t len)
+static void on_watch(void *arg, int error, const char *why, json_t *msg, const uint8_t *bytes,
+		     size_t len)
 {
 	(void)msg;
 	(void)bytes;
@@ -210,7 +219,8 @@ static void on_watch(void *arg, int error, const char *why, json_t *msg, const u
 		run_fail(arg, "cannot watch the VM: %s", why);
 }
 
-static void on_booted(void *arg, int error, const char *why, json_t *msg, const uint8_t *bytes, size_t len)
+static void on_booted(void *arg, int error, const char *why, json_t *msg, const uint8_t *bytes,
+		      size_t len)
 {
 	struct run *run = arg;
 	const char *vm = json_string_value(json_object_get(msg, "vm"));
@@ -220,11 +230,13 @@ static void on_booted(void *arg, int error, const char *why, json_t *msg, const 
 	if (error == -ECONNRESET)
 		return;
 	if (error || !vm) {
-		run_fail(run, "cannot boot the VM: %s", error ? why : "the daemon's answer has no ID");
+		run_fail(run, "cannot boot the VM: %s",
+			 error ? why : "the daemon's answer has no ID");
 		return;
 	}
 	run->vm = strdup(vm);
-	link_call(run->link, json_pack("{s:s, s:s}", "op", "watch", "vm", vm), NULL, 0, on_watch, run);
+	link_call(run->link, json_pack("{s:s, s:s}", "op", "watch", "vm", vm), NULL, 0, on_watch,
+		  run);
 	run->state = RUN_PUT;
 	run->put = run_put_new(&run->options->puts, run->link, run->vm, on_put_done, run);
 	if (run->put)
@@ -236,8 +248,8 @@ static void on_booted(void *arg, int error, const char *why, json_t *msg, const 
 static void run_boot(struct run *run)
 {
 	const struct run_options *o = run->options;
-	json_t *request = json_pack("{s:s, s:I, s:i}", "op", "boot", "mem_bytes", (json_int_t)o->mem_bytes,
-				    "cpus", (int)o->cpus);
+	json_t *request = json_pack("{s:s, s:I, s:i}", "op", "boot", "mem_bytes",
+				    (json_int_t)o->mem_bytes, "cpus", (int)o->cpus);
 
 	if (o->name)
 		json_object_set_new(request, "name", json_string(o->name));
@@ -310,8 +322,8 @@ static const struct {
 	const char *name;
 	void (*handle)(struct run *run, const json_t *msg, const uint8_t *bytes, size_t len);
 } events[] = {
-	{ "data", event_data },	    { "credit", event_credit },	 { "stored", event_stored },
-	{ "exited", event_exited }, { "boot", event_progress },	 { "clone", event_progress },
+	{ "data", event_data },	    { "credit", event_credit }, { "stored", event_stored },
+	{ "exited", event_exited }, { "boot", event_progress }, { "clone", event_progress },
 	{ "lost", event_lost },
 };
 
@@ -334,7 +346,8 @@ static void on_down(void *arg, struct link *link, int error, const char *why)
 	run_io_unlink(run->io);
 	run->link = NULL;
 	if (run->state < RUN_DESTROY)
-		run_fail(run, error ? "the daemon was lost: %s" : "the daemon ended the connection", why);
+		run_fail(run, error ? "the daemon was lost: %s" : "the daemon ended the connection",
+			 why);
 	else if (run->state == RUN_DESTROY)
 		run_over(run);
 }
@@ -369,8 +382,10 @@ static void on_signal(void *arg, int signal)
 	struct run *run = arg;
 
 	if (signal == SIGINT && !run->interrupts++ && run->state == RUN_COMMAND && run->stream >= 0)
-		link_call(run->link, json_pack("{s:s, s:I, s:i}", "op", "signal", "stream", run->stream,
-					       "signal", SIGINT), NULL, 0, on_signalled, run);
+		link_call(run->link,
+			  json_pack("{s:s, s:I, s:i}", "op", "signal", "stream", run->stream,
+				    "signal", SIGINT),
+			  NULL, 0, on_signalled, run);
 	else
 		run_interrupt(run);
 }
@@ -387,7 +402,9 @@ static int run_vm(const struct run_options *options)
 {
 	static const struct link_handler handler = { .message = on_message, .down = on_down };
 	struct run run = { .options = options, .stream = -1, .status = EXIT_RUN_TROUBLE };
-	const struct run_io_handler io_handler = { .signal = on_signal, .drained = on_drained, .arg = &run };
+	const struct run_io_handler io_handler = { .signal = on_signal,
+						   .drained = on_drained,
+						   .arg = &run };
 	char host[HOST_NAME_BYTES];
 
 	run.base = event_base_new();
@@ -396,8 +413,8 @@ static int run_vm(const struct run_options *options)
 	if (!run.io || !run.progress)
 		complain("no memory");
 	else
-		run.link = client_connect(run.base, options->cluster, options->host, &handler, &run, host,
-					  sizeof(host));
+		run.link = client_connect(run.base, options->cluster, options->host, &handler, &run,
+					  host, sizeof(host));
 	if (run.link) {
 		run_boot(&run);
 		event_base_dispatch(run.base);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * sfctl run, in its parts: options (run_options.c), the steps from boot to the VM's end (run.c), the
- * files that go in (run_put.c, run_libs.c), this terminal (run_io.c) and what is told of clones
+ * sfctl run, in its parts: options (run_options.c), the steps from boot to the VM's end (run.c),
+ * the files that go in (run_put.c, run_libs.c), this terminal (run_io.c) and what is told of clones
  * (run_progress.c).
  */
 #ifndef HOST_SFCTL_RUN_H
@@ -14,7 +14,7 @@
 
 #include "common/link.h"
 
-#define RUN_HOME "/root"	/* where files and the command are, if nothing else is said */
+#define RUN_HOME "/root" /* where files and the command are, if nothing else is said */
 #define RUN_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:."
 
 /* A file to be copied into the guest. */
@@ -26,12 +26,14 @@ struct put_file {
 struct put_list {
 	struct put_file *files;
 	unsigned count;
-	char *library_path;	/* folders of libraries that the guest's loader does not search; or NULL */
+	char *library_path; /* folders of libraries that the guest's loader does not search; or NULL
+			     */
 };
 
 /*
- * Adds FILE or FILE:PATH, a folder with all in it. Return: 0 or -errno after a complaint. If `given`
- * is not NULL it gets FILE's place in the guest (the caller's), and *name FILE as it was written.
+ * Adds FILE or FILE:PATH, a folder with all in it. Return: 0 or -errno after a complaint. If
+ * `given` is not NULL it gets FILE's place in the guest (the caller's), and *name FILE as it was
+ * written.
  */
 int put_list_add(struct put_list *list, const char *argument, char **name, char **given);
 void put_list_fini(struct put_list *list);
@@ -47,11 +49,11 @@ int put_list_file(struct put_list *list, const char *from, const char *to, mode_
 
 struct run_options {
 	const char *cluster;
-	const char *host;	/* where to boot; NULL: the first host here */
+	const char *host; /* where to boot; NULL: the first host here */
 	uint64_t mem_bytes;
 	unsigned cpus;
 	const char *name;
-	char *kernel, *initrd;	/* absolute */
+	char *kernel, *initrd; /* absolute */
 	const char *json_file;
 	bool quiet, progress, tty, no_stdin;
 	struct put_list puts;
@@ -59,7 +61,8 @@ struct run_options {
 	json_t *argv;
 };
 
-/* Reads the command line; ends the program if it makes no sense. Return: 0 or -errno after a complaint. */
+/* Reads the command line; ends the program if it makes no sense. Return: 0 or -errno after a
+ * complaint. */
 int run_options_parse(struct run_options *options, const char *cluster, int argc, char **argv);
 void run_options_fini(struct run_options *options);
 
@@ -71,8 +74,8 @@ struct run_progress;
 /* This terminal and the command's stream. */
 
 struct run_io_handler {
-	void (*signal)(void *arg, int signal);	/* SIGINT, SIGTERM, SIGHUP came */
-	void (*drained)(void *arg);	/* all output is written */
+	void (*signal)(void *arg, int signal); /* SIGINT, SIGTERM, SIGHUP came */
+	void (*drained)(void *arg);	       /* all output is written */
 	void *arg;
 };
 

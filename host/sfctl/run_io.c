@@ -2,10 +2,11 @@
 /*
  * sfctl run: this terminal as the command's standard input, output and error.
  *
- * Nothing here makes a descriptor non-blocking: they are shared with the shell that started us. Pipes
- * and terminals are written when poll says that they take a little, a little at a time; what epoll
- * does not know (files, /dev/null) never blocks for long. Room is given back to the sender as bytes
- * are written. Clones' output has no window of its own here: when too much waits, the link is paused.
+ * Nothing here makes a descriptor non-blocking: they are shared with the shell that started us.
+ * Pipes and terminals are written when poll says that they take a little, a little at a time; what
+ * epoll does not know (files, /dev/null) never blocks for long. Room is given back to the sender as
+ * bytes are written. Clones' output has no window of its own here: when too much waits, the link is
+ * paused.
  */
 #include <errno.h>
 #include <event2/buffer.h>
@@ -23,11 +24,11 @@
 #include "host/sfctl/run.h"
 #include "proto/agent-port.h"
 
-#define WRITE_BYTES 4096	/* PIPE_BUF: what a pipe that is writable takes at once */
-#define CREDIT_BYTES (32u << 10)	/* room is given back in pieces like this */
-#define WAITING_HIGH (4u << 20)	/* output that waits: above, the link is paused … */
-#define WAITING_LOW (1u << 20)	/* … until it is below */
-#define BACKGROUND_SECONDS 1	/* until a terminal that is not ours is tried again */
+#define WRITE_BYTES 4096	 /* PIPE_BUF: what a pipe that is writable takes at once */
+#define CREDIT_BYTES (32u << 10) /* room is given back in pieces like this */
+#define WAITING_HIGH (4u << 20)	 /* output that waits: above, the link is paused … */
+#define WAITING_LOW (1u << 20)	 /* … until it is below */
+#define BACKGROUND_SECONDS 1	 /* until a terminal that is not ours is tried again */
 
 static const int caught[] = { SIGINT, SIGTERM, SIGHUP, SIGWINCH };
 
@@ -36,25 +37,24 @@ struct out {
 	int fd, channel;
 	struct evbuffer *waiting;
 	struct event *writable;
-	size_t own;		/* bytes in `waiting` that are the command's; the rest are clones' */
-	size_t owed;		/* written, room not yet given back */
-	bool broken;		/* nobody reads it */
+	size_t own;  /* bytes in `waiting` that are the command's; the rest are clones' */
+	size_t owed; /* written, room not yet given back */
+	bool broken; /* nobody reads it */
 };
 
 struct run_io {
 	struct event_base *base;
 	struct run_io_handler handler;
-	struct link *link;	/* NULL: no command */
+	struct link *link; /* NULL: no command */
 	json_int_t stream;
 	bool tty, raw, paused, no_stdin, ended;
 	struct termios saved;
 	struct out outs[2];
-	struct event *readable;	/* standard input */
+	struct event *readable; /* standard input */
 	struct event *signals[ARRAY_SIZE(caught)];
-	size_t window;		/* bytes of input the guest takes */
-	bool always_ready;	/* input that epoll does not know */
+	size_t window;	   /* bytes of input the guest takes */
+	bool always_ready; /* input that epoll does not know */
 };
-
 
 static void send_op(struct run_io *io, json_t *msg, const void *bytes, size_t len)
 {
@@ -84,15 +84,17 @@ static void give_back(struct out *out, size_t bytes, bool all)
 	out->owed += bytes;
 	if (!out->owed || (out->owed < CREDIT_BYTES && !all))
 		return;
-	send_op(io, json_pack("{s:s, s:I, s:i, s:I}", "op", "credit", "stream", io->stream, "channel",
-			      out->channel, "bytes", (json_int_t)out->owed), NULL, 0);
+	send_op(io,
+		json_pack("{s:s, s:I, s:i, s:I}", "op", "credit", "stream", io->stream, "channel",
+			  out->channel, "bytes", (json_int_t)out->owed),
+		NULL, 0);
 	out->owed = 0;
 }
 
 static void pace(struct run_io *io)
 {
-	size_t waiting = evbuffer_get_length(io->outs[0].waiting) +
-			 evbuffer_get_length(io->outs[1].waiting);
+	size_t waiting =
+		evbuffer_get_length(io->outs[0].waiting) + evbuffer_get_length(io->outs[1].waiting);
 	bool pause = waiting > (io->paused ? WAITING_LOW : WAITING_HIGH);
 
 	if (io->link && pause != io->paused)
@@ -115,8 +117,9 @@ static void out_broken(struct out *out)
 	out->broken = true;
 	forget(out, evbuffer_get_length(out->waiting));
 	if (out->io->link && !out->io->ended)
-		link_call(out->io->link, json_pack("{s:s, s:I, s:i}", "op", "signal", "stream",
-						   out->io->stream, "signal", SIGPIPE),
+		link_call(out->io->link,
+			  json_pack("{s:s, s:I, s:i}", "op", "signal", "stream", out->io->stream,
+				    "signal", SIGPIPE),
 			  NULL, 0, ignore_answer, NULL);
 }
 
@@ -143,7 +146,7 @@ static void out_flush(struct out *out)
 		if (put < 0 && errno == EINTR)
 			continue;
 		if (put < 0 && errno == EAGAIN && !event_add(out->writable, NULL))
-			return;	/* somebody else made it non-blocking */
+			return; /* somebody else made it non-blocking */
 		if (put < 0)
 			out_broken(out);
 		else
@@ -189,8 +192,10 @@ bool run_io_busy(const struct run_io *io)
 
 static void send_input(struct run_io *io, const void *bytes, size_t len)
 {
-	send_op(io, json_pack("{s:s, s:I, s:i}", "op", "data", "stream", io->stream, "channel",
-			      AGENT_STDIN), bytes, len);
+	send_op(io,
+		json_pack("{s:s, s:I, s:i}", "op", "data", "stream", io->stream, "channel",
+			  AGENT_STDIN),
+		bytes, len);
 }
 
 static void input_ended(struct run_io *io)
@@ -233,7 +238,7 @@ static void on_input(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	if (io->ended || io->no_stdin || !room)
 		return;
-	if (isatty(fd) && tcgetpgrp(fd) != getpgrp()) {	/* in the background: not ours to read */
+	if (isatty(fd) && tcgetpgrp(fd) != getpgrp()) { /* in the background: not ours to read */
 		event_del(io->readable);
 		event_base_once(io->base, -1, EV_TIMEOUT, on_input, io, &later);
 		return;
@@ -328,8 +333,11 @@ struct run_io *run_io_new(struct event_base *base, const struct run_options *opt
 
 	if (!io)
 		return NULL;
-	*io = (struct run_io){ .base = base, .handler = *handler, .tty = options->tty,
-			       .no_stdin = options->no_stdin, .window = AGENT_WINDOW,
+	*io = (struct run_io){ .base = base,
+			       .handler = *handler,
+			       .tty = options->tty,
+			       .no_stdin = options->no_stdin,
+			       .window = AGENT_WINDOW,
 			       .always_ready = !can_wait(STDIN_FILENO) };
 	ok = out_init(&io->outs[0], io, STDOUT_FILENO, AGENT_STDOUT) &&
 	     out_init(&io->outs[1], io, STDERR_FILENO, AGENT_STDERR);

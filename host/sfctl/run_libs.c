@@ -5,8 +5,8 @@
  * The dynamic loader says which files a program would have here (as for ldd; nothing of the program
  * runs). What the guest image has is left alone: a library there is replaced neither while programs
  * use it nor by another version. All others go where they are here, and LD_LIBRARY_PATH names their
- * folder where the guest's loader would not look. A guest whose files are not known is taken to have
- * all that lies in the usual folders.
+ * folder where the guest's loader would not look. A guest whose files are not known is taken to
+ * have all that lies in the usual folders.
  */
 #include <elf.h>
 #include <errno.h>
@@ -29,7 +29,8 @@
 #define MAX_SEGMENTS 128
 
 /* Where the guest's loader looks by itself, with /lib being /usr/lib. */
-static const char *const usual_folders[] = { "/usr/lib/x86_64-linux-gnu", "/usr/lib", "/usr/lib64" };
+static const char *const usual_folders[] = { "/usr/lib/x86_64-linux-gnu", "/usr/lib",
+					     "/usr/lib64" };
 
 static bool is_usual(const char *folder)
 {
@@ -102,7 +103,8 @@ static int add_folder(struct put_list *list, const char *library)
 	*strrchr(folder, '/') = 0;
 	if (is_usual(folder))
 		return 0;
-	for (const char *at = list->library_path; at; at = strchr(at, ':') ? strchr(at, ':') + 1 : NULL) {
+	for (const char *at = list->library_path; at;
+	     at = strchr(at, ':') ? strchr(at, ':') + 1 : NULL) {
 		if (!strncmp(at, folder, strlen(folder)) && strchr(":", at[strlen(folder)]))
 			return 0;
 	}
@@ -127,7 +129,8 @@ static int add_library(struct put_list *list, const struct guest_files *guest, c
 	if (!path && guest_has(guest, place))
 		return 0;
 	if (!path || stat(path, &st)) {
-		complain("%s needs the library %s, which is neither here nor in the guest", program, name);
+		complain("%s needs the library %s, which is neither here nor in the guest", program,
+			 name);
 		return -ENOENT;
 	}
 	if (guest_has(guest, path) || is_put(list, path))
@@ -151,7 +154,7 @@ static int add_listing(struct put_list *list, const struct guest_files *guest, c
 		char *name = line + strspn(line, " \t"), *arrow = strstr(name, " => ");
 		char *path = arrow ? arrow + 4 : NULL, *end = path ? strstr(path, " (0x") : NULL;
 
-		if (!arrow)	/* the loader itself, and what the kernel gives */
+		if (!arrow) /* the loader itself, and what the kernel gives */
 			continue;
 		*arrow = 0;
 		if (end)
@@ -162,14 +165,16 @@ static int add_listing(struct put_list *list, const struct guest_files *guest, c
 }
 
 /* Adds what one program needs. Return: 0 or -errno. */
-static int add_libraries_of(struct put_list *list, const struct guest_files *guest, const char *program)
+static int add_libraries_of(struct put_list *list, const struct guest_files *guest,
+			    const char *program)
 {
 	const char *argv[] = { "env", "LD_TRACE_LOADED_OBJECTS=1", LOADER, program, NULL };
 	_cleanup_free_ char *listing = NULL;
 	int status = capture(argv, LISTING_MAX, &listing);
 
 	if (status < 0) {
-		complain("cannot find out which libraries %s needs: %s %s", program, LOADER, strerror(-status));
+		complain("cannot find out which libraries %s needs: %s %s", program, LOADER,
+			 strerror(-status));
 		return status;
 	}
 	return add_listing(list, guest, program, listing);

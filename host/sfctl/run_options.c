@@ -19,23 +19,36 @@
 #define MIN_MEM (64ull << 20)
 #define MAX_CPUS 64
 
-enum { OPT_PUT = 256, OPT_ENV, OPT_KERNEL, OPT_INITRD, OPT_JSON, OPT_QUIET, OPT_PROGRESS, OPT_HOST };
+enum {
+	OPT_PUT = 256,
+	OPT_ENV,
+	OPT_KERNEL,
+	OPT_INITRD,
+	OPT_JSON,
+	OPT_QUIET,
+	OPT_PROGRESS,
+	OPT_HOST
+};
 
 static const struct argp_option options_table[] = {
 	{ "mem", 'm', "SIZE", 0, "memory of the VM [512M]", 1 },
 	{ "cpus", 'c', "N", 0, "CPUs of the VM [1]", 1 },
 	{ "name", 'N', "NAME", 0, "its name, for sfctl ps", 1 },
-	{ "host", OPT_HOST, "NAME", 0, "the host to boot it on, which is on this machine [the first]", 1 },
+	{ "host", OPT_HOST, "NAME", 0,
+	  "the host to boot it on, which is on this machine [the first]", 1 },
 	{ "kernel", OPT_KERNEL, "FILE", 0, "another kernel than the guest image's", 1 },
 	{ "initrd", OPT_INITRD, "FILE", 0, "another initial RAM disk", 1 },
 	{ "put", OPT_PUT, "FILE[:PATH]", 0,
-	  "copy a file or folder into the VM, into " RUN_HOME " or to PATH; programs with the shared "
-	  "libraries they need", 2 },
+	  "copy a file or folder into the VM, into " RUN_HOME
+	  " or to PATH; programs with the shared "
+	  "libraries they need",
+	  2 },
 	{ "env", OPT_ENV, "NAME=VALUE", 0, "add to the command's environment", 2 },
 	{ "tty", 't', NULL, 0, "give the command a terminal", 2 },
 	{ "no-stdin", 'n', NULL, 0, "read nothing from standard input", 2 },
 	{ "json", OPT_JSON, "FILE", 0, "write the record of all clones to FILE", 3 },
-	{ "progress", OPT_PROGRESS, NULL, 0, "tell of clones on standard error, terminal or not", 3 },
+	{ "progress", OPT_PROGRESS, NULL, 0, "tell of clones on standard error, terminal or not",
+	  3 },
 	{ "quiet", OPT_QUIET, NULL, 0, "tell nothing", 3 },
 	{ 0 },
 };
@@ -44,7 +57,7 @@ static const struct argp_option options_table[] = {
 struct parse {
 	struct sfctl ctl;
 	struct run_options *options;
-	char **names, **places;	/* --put FILE and its place in the guest */
+	char **names, **places; /* --put FILE and its place in the guest */
 	unsigned puts;
 	int error;
 };
@@ -108,7 +121,8 @@ static void set_command(struct parse *p, struct argp_state *state)
 	json_array_append_new(p->options->argv, json_string(command));
 	for (int i = state->next + 1; i < state->argc; i++) {
 		if (json_array_append_new(p->options->argv, json_string(state->argv[i])))
-			argp_error(state, "the command's argument %d is not UTF-8", i - state->next);
+			argp_error(state, "the command's argument %d is not UTF-8",
+				   i - state->next);
 	}
 }
 
@@ -142,14 +156,22 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case OPT_QUIET: o->quiet = true; return 0;
 	case OPT_PROGRESS: o->progress = true; return 0;
 	case OPT_ENV: add_env(p, arg, state); return 0;
-	case OPT_KERNEL: free(o->kernel); o->kernel = absolute(arg, state); return 0;
-	case OPT_INITRD: free(o->initrd); o->initrd = absolute(arg, state); return 0;
+	case OPT_KERNEL:
+		free(o->kernel);
+		o->kernel = absolute(arg, state);
+		return 0;
+	case OPT_INITRD:
+		free(o->initrd);
+		o->initrd = absolute(arg, state);
+		return 0;
 	case OPT_PUT:
 		if (!p->error)
 			add_put(p, arg);
 		return 0;
 	case ARGP_KEY_ARGS: set_command(p, state); return 0;
-	case ARGP_KEY_NO_ARGS: argp_error(state, "which command? as in  sfctl run -- uname -a"); return 0;
+	case ARGP_KEY_NO_ARGS:
+		argp_error(state, "which command? as in  sfctl run -- uname -a");
+		return 0;
 	default: return ARGP_ERR_UNKNOWN;
 	}
 }
@@ -199,18 +221,21 @@ static void find_guest(const struct run_options *o, char dir[PATH_MAX])
 int run_options_parse(struct run_options *o, const char *cluster, int argc, char **argv)
 {
 	static const struct argp argp = {
-		.options = options_table, .parser = parse_option, .children = cluster_options,
+		.options = options_table,
+		.parser = parse_option,
+		.children = cluster_options,
 		.args_doc = "[--] COMMAND [ARGUMENT...]",
-		.doc = "Boot a VM on the cluster, copy files in, run COMMAND in it with this terminal, remove "
-		       "the VM and all that came of it.\v"
-		       "The exit status is the command's, 128 + N if signal N ended it, 125 if sfctl or the "
-		       "cluster failed. Ctrl-C goes to the command; a second one ends the VM."
+		.doc = "Boot a VM on the cluster, copy files in, run COMMAND in it with this terminal, "
+		       "remove the VM and all that came of it.\v"
+		       "The exit status is the command's, 128 + N if signal N ended it, 125 if sfctl "
+		       "or the cluster failed. Ctrl-C goes to the command; a second one ends the VM."
 	};
 	struct parse p = { .ctl.cluster = cluster, .options = o };
 	char guest[PATH_MAX];
 
-	*o = (struct run_options){ .mem_bytes = DEFAULT_MEM, .cpus = 1, .env = json_object(),
-				   .argv = json_array() };
+	*o = (struct run_options){
+		.mem_bytes = DEFAULT_MEM, .cpus = 1, .env = json_object(), .argv = json_array()
+	};
 	json_object_set_new(o->env, "PATH", json_string(RUN_PATH));
 	argp_err_exit_status = EXIT_RUN_TROUBLE;
 	argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &p);

@@ -15,9 +15,9 @@
 
 struct run_progress {
 	bool on;
-	const char *newline;	/* a terminal in raw mode wants both */
+	const char *newline; /* a terminal in raw mode wants both */
 	uint64_t begin_ns;
-	json_t *running_ms;	/* "op.id" → when its vCPUs ran */
+	json_t *running_ms; /* "op.id" → when its vCPUs ran */
 };
 
 struct run_progress *run_progress_new(const struct run_options *options)
@@ -84,7 +84,8 @@ static const char *span(const json_t *event, const char *key, char buf[TEXT_BYTE
 /* The key of a clone in running_ms. */
 static void clone_key(const json_t *event, char key[64])
 {
-	snprintf(key, 64, "%lld.%lld", (long long)number(event, "op"), (long long)number(event, "id"));
+	snprintf(key, 64, "%lld.%lld", (long long)number(event, "op"),
+		 (long long)number(event, "id"));
 }
 
 static void tell_ticket(struct run_progress *progress, const json_t *event)
@@ -94,10 +95,11 @@ static void tell_ticket(struct run_progress *progress, const json_t *event)
 	const char *host;
 	json_t *count;
 
-	json_object_foreach(json_object_get(event, "hosts"), host, count) {
+	json_object_foreach (json_object_get(event, "hosts"), host, count) {
 		if (used < sizeof(places))
-			used += (size_t)snprintf(places + used, sizeof(places) - used, "%s%lld on %s",
-						 used ? ", " : "", (long long)json_integer_value(count), host);
+			used += (size_t)snprintf(places + used, sizeof(places) - used,
+						 "%s%lld on %s", used ? ", " : "",
+						 (long long)json_integer_value(count), host);
 	}
 	run_progress_line(progress, "ticket for %lld of %lld clones after %s: %s",
 			  (long long)number(event, "granted"), (long long)number(event, "n"),
@@ -109,7 +111,8 @@ static void tell_cloned(struct run_progress *progress, const json_t *event)
 	char ms[TEXT_BYTES], bytes[TEXT_BYTES];
 
 	run_progress_line(progress, "cloned: parent paused for %s, descriptor %s",
-			  span(event, "pause_ms", ms), size_text((uint64_t)number(event, "descriptor_bytes"), bytes));
+			  span(event, "pause_ms", ms),
+			  size_text((uint64_t)number(event, "descriptor_bytes"), bytes));
 }
 
 /* Told together with "answered", or with the end if it never answers. */
@@ -128,8 +131,9 @@ static void tell_answered(struct run_progress *progress, const json_t *event)
 
 	clone_key(event, key);
 	ms = json_object_get(progress->running_ms, key);
-	run_progress_line(progress, "clone %lld on %s: running %s, answered %s", (long long)number(event, "id"),
-			  word(event, "host"), ms ? span_text(json_number_value(ms), running) : "?",
+	run_progress_line(progress, "clone %lld on %s: running %s, answered %s",
+			  (long long)number(event, "id"), word(event, "host"),
+			  ms ? span_text(json_number_value(ms), running) : "?",
 			  span(event, "ms", answered));
 	json_object_del(progress->running_ms, key);
 }
@@ -144,17 +148,19 @@ static void tell_ended(struct run_progress *progress, const json_t *event)
 		snprintf(end, sizeof(end), "%s: %s", word(event, "state"), word(event, "reason"));
 	clone_key(event, key);
 	json_object_del(progress->running_ms, key);
-	run_progress_line(progress, "clone %lld on %s: %s; %lld page faults, %lld pages (%s) fetched",
-			  (long long)number(event, "id"), word(event, "host"), end,
-			  (long long)number(event, "faults"), (long long)number(event, "pages_fetched"),
-			  size_text((uint64_t)number(event, "bytes_fetched"), bytes));
+	run_progress_line(
+		progress, "clone %lld on %s: %s; %lld page faults, %lld pages (%s) fetched",
+		(long long)number(event, "id"), word(event, "host"), end,
+		(long long)number(event, "faults"), (long long)number(event, "pages_fetched"),
+		size_text((uint64_t)number(event, "bytes_fetched"), bytes));
 }
 
 static void tell_joined(struct run_progress *progress, const json_t *event)
 {
 	char ms[TEXT_BYTES];
 
-	run_progress_line(progress, "joined %s after the last one ended", span(event, "join_ms", ms));
+	run_progress_line(progress, "joined %s after the last one ended",
+			  span(event, "join_ms", ms));
 }
 
 static void tell_boot(struct run_progress *progress, const json_t *event)
@@ -166,7 +172,8 @@ static void tell_boot(struct run_progress *progress, const json_t *event)
 	if (!strcmp(step, "starting"))
 		run_progress_line(progress, "VM %s: starting", word(event, "vm"));
 	else if (!strcmp(step, "agent"))
-		run_progress_line(progress, "VM %s: up after %s", word(event, "vm"), span_text(ms, since));
+		run_progress_line(progress, "VM %s: up after %s", word(event, "vm"),
+				  span_text(ms, since));
 }
 
 static const struct {

@@ -53,11 +53,8 @@ static int put_entry(struct put_list *list, const FTSENT *entry, const char *roo
 			return -ENOMEM;
 		return put_list_file(list, entry->fts_path, path, entry->fts_statp->st_mode);
 	case FTS_D:
-	case FTS_DP:
-		return 0;
-	case FTS_DC:
-		complain("%s is inside itself: left out", entry->fts_path);
-		return 0;
+	case FTS_DP: return 0;
+	case FTS_DC: complain("%s is inside itself: left out", entry->fts_path); return 0;
 	case FTS_SLNONE:
 	case FTS_DEFAULT:
 		complain("%s is no file and no folder: left out", entry->fts_path);
@@ -90,8 +87,8 @@ static char *place_of(const char *file, const char *path)
 	char *base = copy ? basename(copy) : NULL, *place = NULL;
 	bool into = !path || !*path || path[strlen(path) - 1] == '/';
 	bool absolute = path && *path == '/';
-	int printed = base ? asprintf(&place, "%s%s%s%s", absolute ? "" : RUN_HOME "/", path ? path : "",
-				      into ? base : "", "") :
+	int printed = base ? asprintf(&place, "%s%s%s%s", absolute ? "" : RUN_HOME "/",
+				      path ? path : "", into ? base : "", "") :
 			     -1;
 
 	return printed < 0 ? NULL : place;
@@ -170,8 +167,8 @@ struct run_put {
 	void (*done)(void *arg, int error);
 	void *arg;
 	int fd;
-	int64_t stream;		/* -1: not known yet */
-	uint64_t left;		/* bytes of the file not sent */
+	int64_t stream; /* -1: not known yet */
+	uint64_t left;	/* bytes of the file not sent */
 	size_t window;
 };
 
@@ -187,8 +184,10 @@ static void put_failed(struct run_put *put, int error, const char *why)
 
 static void send_data(struct run_put *put, const void *bytes, size_t len)
 {
-	link_send(put->link, json_pack("{s:s, s:I, s:i}", "op", "data", "stream", (json_int_t)put->stream,
-				       "channel", AGENT_STDIN), bytes, len);
+	link_send(put->link,
+		  json_pack("{s:s, s:I, s:i}", "op", "data", "stream", (json_int_t)put->stream,
+			    "channel", AGENT_STDIN),
+		  bytes, len);
 }
 
 /* Sends what the window allows. */
@@ -205,7 +204,7 @@ static void put_send(struct run_put *put)
 		if (got <= 0) {
 			int error = got ? errno : EIO;
 
-			send_data(put, NULL, 0);	/* gives it up */
+			send_data(put, NULL, 0); /* gives it up */
 			put_failed(put, -error, got ? strerror(error) : "it became shorter");
 			return;
 		}
@@ -223,7 +222,7 @@ static void on_stream(void *arg, int error, const char *why, json_t *msg, const 
 	(void)bytes;
 	(void)len;
 	if (error == -ECONNRESET)
-		return;	/* the link's end is told to its owner */
+		return; /* the link's end is told to its owner */
 	if (error) {
 		put_failed(put, error, why);
 		return;
@@ -251,8 +250,9 @@ static void put_next(struct run_put *put)
 	put->left = (uint64_t)st.st_size;
 	put->stream = -1;
 	put->window = AGENT_WINDOW;
-	request = json_pack("{s:s, s:s, s:s, s:I, s:I}", "op", "put", "vm", put->vm, "path", file->to,
-			    "mode", (json_int_t)file->mode, "length", (json_int_t)put->left);
+	request =
+		json_pack("{s:s, s:s, s:s, s:I, s:I}", "op", "put", "vm", put->vm, "path", file->to,
+			  "mode", (json_int_t)file->mode, "length", (json_int_t)put->left);
 	if (!request)
 		put_failed(put, -EINVAL, "its name is not UTF-8");
 	else
@@ -266,8 +266,13 @@ struct run_put *run_put_new(const struct put_list *list, struct link *link, cons
 
 	if (!put)
 		return NULL;
-	*put = (struct run_put){ .list = list, .link = link, .vm = vm, .done = done, .arg = arg,
-				 .fd = -1, .stream = -1 };
+	*put = (struct run_put){ .list = list,
+				 .link = link,
+				 .vm = vm,
+				 .done = done,
+				 .arg = arg,
+				 .fd = -1,
+				 .stream = -1 };
 	return put;
 }
 

@@ -9,14 +9,14 @@
 #include <argp.h>
 #include <stdbool.h>
 
-#define EXIT_TROUBLE 1		/* what was asked for did not work */
-#define EXIT_MISUSE 2		/* it was not understood */
-#define EXIT_RUN_TROUBLE 125	/* `run`: it was not the command that failed */
+#define EXIT_TROUBLE 1	     /* what was asked for did not work */
+#define EXIT_MISUSE 2	     /* it was not understood */
+#define EXIT_RUN_TROUBLE 125 /* `run`: it was not the command that failed */
 
 /* What holds for every command. */
 struct sfctl {
 	const char *cluster;
-	bool json;	/* a listing for programs */
+	bool json; /* a listing for programs */
 };
 
 struct command {

@@ -12,20 +12,14 @@
 const char *cell_plain(const json_t *value, char buf[CELL_BYTES])
 {
 	switch (value ? json_typeof(value) : JSON_NULL) {
-	case JSON_STRING:
-		return *json_string_value(value) ? json_string_value(value) : "-";
+	case JSON_STRING: return *json_string_value(value) ? json_string_value(value) : "-";
 	case JSON_INTEGER:
 		snprintf(buf, CELL_BYTES, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
 		return buf;
-	case JSON_REAL:
-		snprintf(buf, CELL_BYTES, "%.3g", json_real_value(value));
-		return buf;
-	case JSON_TRUE:
-		return "yes";
-	case JSON_FALSE:
-		return "no";
-	default:
-		return "-";
+	case JSON_REAL: snprintf(buf, CELL_BYTES, "%.3g", json_real_value(value)); return buf;
+	case JSON_TRUE: return "yes";
+	case JSON_FALSE: return "no";
+	default: return "-";
 	}
 }
 
@@ -68,7 +62,7 @@ void table_print(const struct table_column *columns, const json_t *rows)
 
 	for (; columns[count].title && count < MAX_COLUMNS; count++) {
 		widths[count] = (int)strlen(columns[count].title);
-		json_array_foreach(rows, r, row) {
+		json_array_foreach (rows, r, row) {
 			int width = (int)strlen(cell(&columns[count], row, buf));
 
 			widths[count] = width > widths[count] ? width : widths[count];
@@ -78,7 +72,7 @@ void table_print(const struct table_column *columns, const json_t *rows)
 		put_safely(columns[c].title, c + 1 < count ? widths[c] : 0, columns[c].right);
 		fputs(c + 1 < count ? "  " : "\n", stdout);
 	}
-	json_array_foreach(rows, r, row) {
+	json_array_foreach (rows, r, row) {
 		for (size_t c = 0; c < count; c++) {
 			put_safely(cell(&columns[c], row, buf), c + 1 < count ? widths[c] : 0,
 				   columns[c].right);
@@ -104,7 +98,7 @@ static void print_value(const json_t *value, int indent)
 		print_tree(value, indent + 2);
 	} else if (json_is_array(value) && json_array_size(value)) {
 		putchar('\n');
-		json_array_foreach(value, i, item) {
+		json_array_foreach (value, i, item) {
 			printf("%*s-", indent + 2, "");
 			print_value(item, indent + 2);
 		}
@@ -133,12 +127,13 @@ void print_tree(const json_t *object, int indent)
 	const char *key, *text;
 	json_t *value;
 
-	json_object_foreach((json_t *)object, key, value) {
+	json_object_foreach ((json_t *)object, key, value) {
 		text = with_unit(key, value, buf);
 		if (!strcmp(key, "re"))
 			continue;
 		if (text)
-			printf("%*s%.*s: %s\n", indent, "", (int)(strrchr(key, '_') - key), key, text);
+			printf("%*s%.*s: %s\n", indent, "", (int)(strrchr(key, '_') - key), key,
+			       text);
 		else
 			printf("%*s%s:", indent, "", key);
 		if (!text)

@@ -9,16 +9,17 @@
 
 struct table_column {
 	const char *title;
-	const char *key;	/* in the row's object */
+	const char *key; /* in the row's object */
 	/* The cell's text; NULL: as it is. Return: the text, which may be in buf. */
 	const char *(*text)(const json_t *value, char buf[CELL_BYTES]);
-	int right;		/* numbers: aligned to the right */
+	int right; /* numbers: aligned to the right */
 };
 
 /* Prints an array of objects; the last column's row has no title. */
 void table_print(const struct table_column *columns, const json_t *rows);
 
-/* A value as text: strings bare, "-" for what is not there. Return: the text, which may be in buf. */
+/* A value as text: strings bare, "-" for what is not there. Return: the text, which may be in buf.
+ */
 const char *cell_plain(const json_t *value, char buf[CELL_BYTES]);
 const char *cell_size(const json_t *value, char buf[CELL_BYTES]);
 const char *cell_span(const json_t *value, char buf[CELL_BYTES]);

@@ -59,7 +59,8 @@ const char *size_text(uint64_t bytes, char buf[TEXT_BYTES])
 	if (unit < 0)
 		snprintf(buf, TEXT_BYTES, "%u B", (unsigned)bytes);
 	else
-		snprintf(buf, TEXT_BYTES, value < 99.95 ? "%.1f %cB" : "%.0f %cB", value, units[unit]);
+		snprintf(buf, TEXT_BYTES, value < 99.95 ? "%.1f %cB" : "%.0f %cB", value,
+			 units[unit]);
 	return buf;
 }
 

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TEXT_BYTES 32	/* room for a size or a span */
+#define TEXT_BYTES 32 /* room for a size or a span */
 
 /* Prints "sfctl: …" and a newline to standard error. */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));

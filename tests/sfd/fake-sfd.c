@@ -34,14 +34,14 @@ struct options {
 struct stream {
 	struct link *link;
 	json_int_t number;
-	char *path;		/* a file */
+	char *path; /* a file */
 	uint64_t left;
 	unsigned sum;
-	const struct program *program;	/* a command */
+	const struct program *program; /* a command */
 	json_t *request;
-	size_t window;		/* room for output */
-	size_t unacknowledged;	/* input the sender sent without room */
-	unsigned long flood;	/* bytes still to print */
+	size_t window;	       /* room for output */
+	size_t unacknowledged; /* input the sender sent without room */
+	unsigned long flood;   /* bytes still to print */
 };
 
 struct program {
@@ -56,7 +56,7 @@ static struct options options;
 static struct event_base *base;
 static struct stream streams[MAX_STREAMS];
 static json_int_t last_stream;
-static json_t *puts_seen;	/* lines about the files put, for the command "files" */
+static json_t *puts_seen; /* lines about the files put, for the command "files" */
 
 static void record(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
@@ -81,8 +81,10 @@ static void print(struct stream *s, int channel, const void *bytes, size_t len)
 {
 	if (channel == AGENT_STDOUT)
 		s->window -= len;
-	link_send(s->link, json_pack("{s:s, s:I, s:i}", "ev", "data", "stream", s->number, "channel", channel),
-		  bytes, len);
+	link_send(
+		s->link,
+		json_pack("{s:s, s:I, s:i}", "ev", "data", "stream", s->number, "channel", channel),
+		bytes, len);
 }
 
 static void print_line(struct stream *s, int channel, const char *line)
@@ -93,14 +95,17 @@ static void print_line(struct stream *s, int channel, const char *line)
 
 static void end(struct stream *s, int wait_status)
 {
-	link_send(s->link, json_pack("{s:s, s:I, s:i}", "ev", "exited", "stream", s->number, "status",
-				     wait_status), NULL, 0);
+	link_send(s->link,
+		  json_pack("{s:s, s:I, s:i}", "ev", "exited", "stream", s->number, "status",
+			    wait_status),
+		  NULL, 0);
 	s->program = NULL;
 }
 
 static const char *argument(const struct stream *s, size_t i)
 {
-	const char *text = json_string_value(json_array_get(json_object_get(s->request, "argv"), i));
+	const char *text =
+		json_string_value(json_array_get(json_object_get(s->request, "argv"), i));
 
 	return text ? text : "";
 }
@@ -148,8 +153,10 @@ static void input_cat(struct stream *s, const uint8_t *bytes, size_t len)
 	if (len > AGENT_MAX_DATA || len > AGENT_WINDOW)
 		record("too much at a time: %zu", len);
 	print(s, AGENT_STDOUT, bytes, len);
-	link_send(s->link, json_pack("{s:s, s:I, s:i, s:I}", "ev", "credit", "stream", s->number, "channel",
-				     AGENT_STDIN, "bytes", (json_int_t)len), NULL, 0);
+	link_send(s->link,
+		  json_pack("{s:s, s:I, s:i, s:I}", "ev", "credit", "stream", s->number, "channel",
+			    AGENT_STDIN, "bytes", (json_int_t)len),
+		  NULL, 0);
 }
 
 /* Never gives room: counts what comes all the same. */
@@ -213,8 +220,10 @@ static void start_vanish(struct stream *s)
 
 static void start_lost(struct stream *s)
 {
-	link_send(s->link, json_pack("{s:s, s:s, s:s}", "ev", "lost", "vm", "h1.1", "reason",
-				     "QEMU \x1b[31mended"), NULL, 0);
+	link_send(s->link,
+		  json_pack("{s:s, s:s, s:s}", "ev", "lost", "vm", "h1.1", "reason",
+			    "QEMU \x1b[31mended"),
+		  NULL, 0);
 }
 
 static void start_files(struct stream *s)
@@ -222,7 +231,7 @@ static void start_files(struct stream *s)
 	size_t i;
 	json_t *line;
 
-	json_array_foreach(puts_seen, i, line)
+	json_array_foreach (puts_seen, i, line)
 		print_line(s, AGENT_STDOUT, json_string_value(line));
 	end(s, 0);
 }
@@ -244,23 +253,26 @@ static void tell_clone(struct stream *s, json_t *event)
 /* Two clones: one does its work, one is lost; one prints. */
 static void start_clones(struct stream *s)
 {
-	tell_clone(s, json_pack("{s:s, s:i, s:i, s:{s:i, s:i}, s:f}", "step", "ticket", "n", 3, "granted", 2,
-				"hosts", "h1", 1, "h2", 1, "ms", 12.5));
-	tell_clone(s, json_pack("{s:s, s:i, s:i, s:i, s:f, s:i}", "step", "cloned", "op", 1, "n", 3, "granted",
-				2, "pause_ms", 9.25, "descriptor_bytes", 400000));
+	tell_clone(s, json_pack("{s:s, s:i, s:i, s:{s:i, s:i}, s:f}", "step", "ticket", "n", 3,
+				"granted", 2, "hosts", "h1", 1, "h2", 1, "ms", 12.5));
+	tell_clone(s, json_pack("{s:s, s:i, s:i, s:i, s:f, s:i}", "step", "cloned", "op", 1, "n", 3,
+				"granted", 2, "pause_ms", 9.25, "descriptor_bytes", 400000));
 	for (int id = 1; id <= 2; id++)
-		tell_clone(s, json_pack("{s:s, s:i, s:i, s:s, s:f}", "step", "running", "op", 1, "id", id, "host",
-					id == 1 ? "h1" : "h2", "ms", 40.0 + id));
-	tell_clone(s, json_pack("{s:s, s:i, s:i, s:s, s:f}", "step", "answered", "op", 1, "id", 2, "host", "h2",
-				"ms", 63.0));
-	link_send(s->link, json_pack("{s:s, s:I, s:i, s:i}", "ev", "data", "stream", s->number, "channel",
-				     AGENT_STDOUT, "clone", 2), "from clone 2\n", 13);
-	tell_clone(s, json_pack("{s:s, s:i, s:i, s:s, s:s, s:i, s:i, s:i, s:i}", "step", "ended", "op", 1, "id", 2,
-				"host", "h2", "state", "exited", "status", 0, "faults", 7, "pages_fetched", 5,
-				"bytes_fetched", 20480));
-	tell_clone(s, json_pack("{s:s, s:i, s:i, s:s, s:s, s:s, s:i, s:i, s:i}", "step", "ended", "op", 1, "id", 1,
-				"host", "h1", "state", "lost", "reason", "its host is gone", "faults", 0,
-				"pages_fetched", 0, "bytes_fetched", 0));
+		tell_clone(s, json_pack("{s:s, s:i, s:i, s:s, s:f}", "step", "running", "op", 1,
+					"id", id, "host", id == 1 ? "h1" : "h2", "ms", 40.0 + id));
+	tell_clone(s, json_pack("{s:s, s:i, s:i, s:s, s:f}", "step", "answered", "op", 1, "id", 2,
+				"host", "h2", "ms", 63.0));
+	link_send(s->link,
+		  json_pack("{s:s, s:I, s:i, s:i}", "ev", "data", "stream", s->number, "channel",
+			    AGENT_STDOUT, "clone", 2),
+		  "from clone 2\n", 13);
+	tell_clone(s, json_pack("{s:s, s:i, s:i, s:s, s:s, s:i, s:i, s:i, s:i}", "step", "ended",
+				"op", 1, "id", 2, "host", "h2", "state", "exited", "status", 0,
+				"faults", 7, "pages_fetched", 5, "bytes_fetched", 20480));
+	tell_clone(s, json_pack("{s:s, s:i, s:i, s:s, s:s, s:s, s:i, s:i, s:i}", "step", "ended",
+				"op", 1, "id", 1, "host", "h1", "state", "lost", "reason",
+				"its host is gone", "faults", 0, "pages_fetched", 0,
+				"bytes_fetched", 0));
 	tell_clone(s, json_pack("{s:s, s:i, s:f}", "step", "joined", "op", 1, "join_ms", 3.0));
 	end(s, 0);
 }
@@ -307,8 +319,10 @@ static void stored(struct stream *s, const char *error)
 
 	snprintf(line, sizeof(line), "%s %u", s->path, s->sum);
 	json_array_append_new(puts_seen, json_string(line));
-	link_send(s->link, json_pack("{s:s, s:I, s:o}", "ev", "stored", "stream", s->number, "errno",
-				     error ? json_string(error) : json_integer(0)), NULL, 0);
+	link_send(s->link,
+		  json_pack("{s:s, s:I, s:o}", "ev", "stored", "stream", s->number, "errno",
+			    error ? json_string(error) : json_integer(0)),
+		  NULL, 0);
 }
 
 static void op_hello(struct link *link, json_t *msg, const uint8_t *bytes, size_t len)
@@ -317,9 +331,11 @@ static void op_hello(struct link *link, json_t *msg, const uint8_t *bytes, size_
 
 	(void)bytes;
 	(void)len;
-	link_reply(link, msg, json_pack("{s:i, s:s, s:s, s:s, s:i}", "version",
-					version ? atoi(version) : CONTROL_VERSION, "cluster", options.cluster,
-					"host", options.host, "accel", "tcg", "hosts", 1), NULL, 0);
+	link_reply(link, msg,
+		   json_pack("{s:i, s:s, s:s, s:s, s:i}", "version",
+			     version ? atoi(version) : CONTROL_VERSION, "cluster", options.cluster,
+			     "host", options.host, "accel", "tcg", "hosts", 1),
+		   NULL, 0);
 }
 
 static void op_boot(struct link *link, json_t *msg, const uint8_t *bytes, size_t len)
@@ -335,8 +351,11 @@ static void op_boot(struct link *link, json_t *msg, const uint8_t *bytes, size_t
 		return;
 	}
 	record("booted %lld", (long long)json_integer_value(json_object_get(msg, "mem_bytes")));
-	link_send(link, json_pack("{s:s, s:s, s:s}", "ev", "boot", "vm", "h1.1", "step", "starting"), NULL, 0);
-	link_send(link, json_pack("{s:s, s:s, s:s}", "ev", "boot", "vm", "h1.1", "step", "agent"), NULL, 0);
+	link_send(link,
+		  json_pack("{s:s, s:s, s:s}", "ev", "boot", "vm", "h1.1", "step", "starting"),
+		  NULL, 0);
+	link_send(link, json_pack("{s:s, s:s, s:s}", "ev", "boot", "vm", "h1.1", "step", "agent"),
+		  NULL, 0);
 	if (!name || strcmp(name, "never"))
 		link_reply(link, msg, json_pack("{s:s}", "vm", "h1.1"), NULL, 0);
 }
@@ -365,8 +384,10 @@ static void put_data(struct stream *s, const uint8_t *bytes, size_t len)
 	for (size_t i = 0; i < len; i++)
 		s->sum = s->sum * 31 + bytes[i];
 	s->left -= len;
-	link_send(s->link, json_pack("{s:s, s:I, s:i, s:I}", "ev", "credit", "stream", s->number, "channel",
-				     AGENT_STDIN, "bytes", (json_int_t)len), NULL, 0);
+	link_send(s->link,
+		  json_pack("{s:s, s:I, s:i, s:I}", "ev", "credit", "stream", s->number, "channel",
+			    AGENT_STDIN, "bytes", (json_int_t)len),
+		  NULL, 0);
 	if (!s->left)
 		stored(s, NULL);
 }
@@ -441,7 +462,9 @@ static void op_record(struct link *link, json_t *msg, const uint8_t *bytes, size
 {
 	(void)bytes;
 	(void)len;
-	link_reply(link, msg, json_pack("{s:{s:[{s:i, s:i}]}}", "record", "clones", "n", 3, "granted", 2), NULL, 0);
+	link_reply(link, msg,
+		   json_pack("{s:{s:[{s:i, s:i}]}}", "record", "clones", "n", 3, "granted", 2),
+		   NULL, 0);
 }
 
 static void op_destroy(struct link *link, json_t *msg, const uint8_t *bytes, size_t len)
@@ -457,17 +480,20 @@ static void op_ps(struct link *link, json_t *msg, const uint8_t *bytes, size_t l
 	(void)bytes;
 	(void)len;
 	link_reply(link, msg,
-		   json_pack("{s:[{s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:s, s:i, s:I}]}", "vms", "id", "h1.1", "name",
-			     "a\x1b[2Jb", "kind", "vm", "host", "h1", "state", "running", "mem_bytes",
-			     (json_int_t)536870912, "cpus", 1, "address", "10.0.0.1", "pid", 4711, "uptime_ms",
-			     (json_int_t)61000), NULL, 0);
+		   json_pack("{s:[{s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:s, s:i, s:I}]}", "vms",
+			     "id", "h1.1", "name", "a\x1b[2Jb", "kind", "vm", "host", "h1", "state",
+			     "running", "mem_bytes", (json_int_t)536870912, "cpus", 1, "address",
+			     "10.0.0.1", "pid", 4711, "uptime_ms", (json_int_t)61000),
+		   NULL, 0);
 }
 
 static void op_hosts(struct link *link, json_t *msg, const uint8_t *bytes, size_t len)
 {
 	(void)bytes;
 	(void)len;
-	link_reply(link, msg, json_pack("{s:[{s:s, s:s}]}", "hosts", "name", options.host, "state", "up"), NULL, 0);
+	link_reply(link, msg,
+		   json_pack("{s:[{s:s, s:s}]}", "hosts", "name", options.host, "state", "up"),
+		   NULL, 0);
 }
 
 static void op_by_id(struct link *link, json_t *msg, const uint8_t *bytes, size_t len)
@@ -477,8 +503,10 @@ static void op_by_id(struct link *link, json_t *msg, const uint8_t *bytes, size_
 	(void)bytes;
 	(void)len;
 	if (id && !strcmp(id, "h1.1"))
-		link_reply(link, msg, json_pack("{s:s, s:I, s:{s:i}}", "id", id, "mem_bytes", (json_int_t)1048576,
-						"counters", "faults", 3), NULL, 0);
+		link_reply(link, msg,
+			   json_pack("{s:s, s:I, s:{s:i}}", "id", id, "mem_bytes",
+				     (json_int_t)1048576, "counters", "faults", 3),
+			   NULL, 0);
 	else
 		link_refuse(link, msg, -ENOENT, "there is no VM %s", id);
 }
@@ -497,10 +525,12 @@ static const struct {
 	const char *name;
 	void (*serve)(struct link *link, json_t *msg, const uint8_t *bytes, size_t len);
 } ops[] = {
-	{ "hello", op_hello },	     { "boot", op_boot },     { "put", op_put },       { "exec", op_exec },
-	{ "data", op_data },	     { "credit", op_credit }, { "signal", op_signal }, { "winsize", op_nothing },
-	{ "watch", op_nothing },     { "record", op_record }, { "destroy", op_destroy }, { "ps", op_ps },
-	{ "hosts", op_hosts },	     { "show", op_by_id },    { "kill", op_by_id },    { "shutdown", op_shutdown },
+	{ "hello", op_hello },	     { "boot", op_boot },	{ "put", op_put },
+	{ "exec", op_exec },	     { "data", op_data },	{ "credit", op_credit },
+	{ "signal", op_signal },     { "winsize", op_nothing }, { "watch", op_nothing },
+	{ "record", op_record },     { "destroy", op_destroy }, { "ps", op_ps },
+	{ "hosts", op_hosts },	     { "show", op_by_id },	{ "kill", op_by_id },
+	{ "shutdown", op_shutdown },
 };
 
 static void on_message(void *arg, struct link *link, json_t *msg, const uint8_t *bytes, size_t len)
@@ -531,8 +561,8 @@ static void on_down(void *arg, struct link *link, int error, const char *why)
 	record("connection ended");
 }
 
-static void on_connection(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *from, int len,
-			  void *arg)
+static void on_connection(struct evconnlistener *listener, evutil_socket_t fd,
+			  struct sockaddr *from, int len, void *arg)
 {
 	static const struct link_handler handler = { .message = on_message, .down = on_down };
 
@@ -559,11 +589,16 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp_option table[] = {
-	{ "cluster", 'c', "X", 0, NULL, 0 }, { "host", 'h', "X", 0, NULL, 0 },
-	{ "hosts", 'H', "X", 0, NULL, 0 },   { "key", 'k', "X", 0, NULL, 0 },
-	{ "dir", 'd', "X", 0, NULL, 0 },     { "guest", 'g', "X", 0, NULL, 0 },
-	{ "libexec-dir", 'l', "X", 0, NULL, 0 }, { "mem", 'm', "X", 0, NULL, 0 },
-	{ "accel", 'a', "X", 0, NULL, 0 },   { "ready-fd", 'r', "X", 0, NULL, 0 },
+	{ "cluster", 'c', "X", 0, NULL, 0 },
+	{ "host", 'h', "X", 0, NULL, 0 },
+	{ "hosts", 'H', "X", 0, NULL, 0 },
+	{ "key", 'k', "X", 0, NULL, 0 },
+	{ "dir", 'd', "X", 0, NULL, 0 },
+	{ "guest", 'g', "X", 0, NULL, 0 },
+	{ "libexec-dir", 'l', "X", 0, NULL, 0 },
+	{ "mem", 'm', "X", 0, NULL, 0 },
+	{ "accel", 'a', "X", 0, NULL, 0 },
+	{ "ready-fd", 'r', "X", 0, NULL, 0 },
 	{ 0 },
 };
 
@@ -588,8 +623,8 @@ int main(int argc, char **argv)
 	if (chdir(options.dir))
 		return 1;
 	strcpy(at.sun_path, CONTROL_SOCKET);
-	if (!evconnlistener_new_bind(base, on_connection, NULL, LEV_OPT_CLOSE_ON_EXEC, 16, (struct sockaddr *)&at,
-				     sizeof(at)))
+	if (!evconnlistener_new_bind(base, on_connection, NULL, LEV_OPT_CLOSE_ON_EXEC, 16,
+				     (struct sockaddr *)&at, sizeof(at)))
 		return 1;
 	if (!trouble || strcmp(trouble, "mute"))
 		dprintf(options.ready_fd, "k");

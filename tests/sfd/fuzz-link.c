@@ -17,7 +17,7 @@
 #include "common/io.h"
 #include "common/link.h"
 
-#define PIECES_BYTES 8u	/* the input's head: how the rest is cut */
+#define PIECES_BYTES 8u /* the input's head: how the rest is cut */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -100,9 +100,15 @@ static uint32_t next_random(void)
 /* A frame that is right but for, now and then, something in it. Return: its length. */
 static size_t make_frame(uint8_t *at)
 {
-	static const char *const texts[] = { "{}", "{\"op\":\"x\",\"tag\":3}", "{\"re\":1}", "[]",
+	static const char *const texts[] = { "{}",
+					     "{\"op\":\"x\",\"tag\":3}",
+					     "{\"re\":1}",
+					     "[]",
 					     "{\"re\":1,\"error\":\"ENOSPC\",\"why\":\"full\"}",
-					     "{\"re\":1,\"error\":7}", "{\"tag\":{}}", "\"", "" };
+					     "{\"re\":1,\"error\":7}",
+					     "{\"tag\":{}}",
+					     "\"",
+					     "" };
 	const char *text = texts[next_random() % ARRAY_SIZE(texts)];
 	uint32_t json_len = (uint32_t)strlen(text), len = next_random() % 300;
 	uint32_t lengths[2] = { htonl(json_len), htonl(len) };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Links: framing, calls and answers, ends of every kind, TLS with the right key and the wrong one. */
+/* Links: framing, calls and answers, ends of every kind, TLS with the right key and the wrong one.
+ */
 #include <CUnit/Basic.h>
 #include <arpa/inet.h>
 #include <errno.h>
@@ -19,7 +20,7 @@
 #include "common/io.h"
 #include "common/link.h"
 
-#define PATIENCE_NS 20000000000ull	/* a test that waits longer has failed */
+#define PATIENCE_NS 20000000000ull /* a test that waits longer has failed */
 
 static struct event_base *base;
 
@@ -29,10 +30,10 @@ struct end {
 	unsigned ups, downs, messages, answers, drains;
 	int down_error, answer_error;
 	char down_why[256], answer_why[256];
-	json_t *last;		/* last message or answer */
-	uint8_t *bytes;		/* its tail */
+	json_t *last;	/* last message or answer */
+	uint8_t *bytes; /* its tail */
 	size_t len;
-	bool echo;		/* answer each message with itself */
+	bool echo; /* answer each message with itself */
 	bool refuse;
 	bool close_in_message, close_in_answer, close_in_down, close_in_up, hang_up_twice;
 	size_t got_bytes;
@@ -114,8 +115,9 @@ static void on_answer(void *arg, int error, const char *why, json_t *msg, const 
 		end_close(end);
 }
 
-static const struct link_handler handler = { .message = on_message, .up = on_up, .down = on_down,
-					     .drained = on_drained };
+static const struct link_handler handler = {
+	.message = on_message, .up = on_up, .down = on_down, .drained = on_drained
+};
 
 static void end_fini(struct end *end)
 {
@@ -241,10 +243,11 @@ static void test_largest_message(void)
 
 	for (size_t i = 0; i < LINK_MAX_BINARY; i++)
 		bytes[i] = (uint8_t)(i * 2654435761u >> 13);
-	memset(text, 'y', LINK_MAX_JSON - 8);	/* {"a":""} is eight more */
+	memset(text, 'y', LINK_MAX_JSON - 8); /* {"a":""} is eight more */
 	text[LINK_MAX_JSON - 8] = 0;
 	pair(&a, &b);
-	CU_ASSERT_EQUAL(link_send(a.link, json_pack("{s:s}", "a", text), bytes, LINK_MAX_BINARY), 0);
+	CU_ASSERT_EQUAL(link_send(a.link, json_pack("{s:s}", "a", text), bytes, LINK_MAX_BINARY),
+			0);
 	CU_ASSERT(run_until(&b.messages, 1));
 	CU_ASSERT(b.len == LINK_MAX_BINARY && !memcmp(b.bytes, bytes, b.len));
 	/* one byte more of either is refused here already */
@@ -288,9 +291,17 @@ static void test_giant_frame_ends_the_link(void)
 
 static void test_garbage_json_ends_the_link(void)
 {
-	static const char *const garbage[] = { "", "nonsense", "{", "[]", "[1,2]", "{\"a\":1} x",
-					       "{\"a\":\xff}", "{\"a\":\"\xff\"}", "{\"re\":\"x\"}",
-					       "{\"re\":1}", "{\"re\":-1}" };
+	static const char *const garbage[] = { "",
+					       "nonsense",
+					       "{",
+					       "[]",
+					       "[1,2]",
+					       "{\"a\":1} x",
+					       "{\"a\":\xff}",
+					       "{\"a\":\"\xff\"}",
+					       "{\"re\":\"x\"}",
+					       "{\"re\":1}",
+					       "{\"re\":-1}" };
 	uint8_t frame[256];
 	char why[256];
 
@@ -335,11 +346,13 @@ static void test_answers_find_their_calls(void)
 	pair(&a, &b);
 	for (int i = 0; i < 50; i++)
 		CU_ASSERT_EQUAL(link_call(a.link, json_pack("{s:i}", "n", i), &i, sizeof(i),
-					  on_answer, i == 7 ? &other : &a), 0);
+					  on_answer, i == 7 ? &other : &a),
+				0);
 	CU_ASSERT(run_until(&a.answers, 49));
 	CU_ASSERT_EQUAL(a.answer_error, 0);
 	CU_ASSERT_EQUAL(other.answers, 1);
-	CU_ASSERT_EQUAL(json_integer_value(json_object_get(json_object_get(other.last, "echo"), "n")), 7);
+	CU_ASSERT_EQUAL(
+		json_integer_value(json_object_get(json_object_get(other.last, "echo"), "n")), 7);
 	CU_ASSERT(other.len == sizeof(int) && *(int *)other.bytes == 7);
 	b.refuse = true;
 	link_call(a.link, json_object(), NULL, 0, on_answer, &a);
@@ -427,7 +440,7 @@ static void test_close_in_callbacks(void)
 	end_fini(&a);
 	end_fini(&b);
 
-	a.close_in_answer = true;	/* here the answer is the news of the end */
+	a.close_in_answer = true; /* here the answer is the news of the end */
 	pair(&a, &b);
 	run_idle();
 	link_call(a.link, json_object(), NULL, 0, on_answer, &a);
@@ -514,10 +527,11 @@ static void test_pause_keeps_what_was_read(void)
 
 static void test_errno_names(void)
 {
-	static const int numbers[] = { EPERM, ENOENT, EIO, ENOMEM, EACCES, EBUSY, EEXIST, ENODEV, EINVAL,
-				       ENOSPC, EPIPE, ENOTSUP, ENOSYS, ETIMEDOUT, ECONNREFUSED,
-				       ECONNRESET, EHOSTDOWN, EHOSTUNREACH, EDQUOT, ECANCELED, EPROTO,
-				       ECHILD, EAGAIN, ESRCH, EMSGSIZE };
+	static const int numbers[] = { EPERM,	   ENOENT,    EIO,	    ENOMEM,    EACCES,
+				       EBUSY,	   EEXIST,    ENODEV,	    EINVAL,    ENOSPC,
+				       EPIPE,	   ENOTSUP,   ENOSYS,	    ETIMEDOUT, ECONNREFUSED,
+				       ECONNRESET, EHOSTDOWN, EHOSTUNREACH, EDQUOT,    ECANCELED,
+				       EPROTO,	   ECHILD,    EAGAIN,	    ESRCH,     EMSGSIZE };
 
 	for (unsigned i = 0; i < ARRAY_SIZE(numbers); i++) {
 		CU_ASSERT_EQUAL(link_errno_number(link_errno_name(numbers[i])), numbers[i]);
@@ -539,7 +553,8 @@ static int listener(struct sockaddr_in *at)
 	socklen_t len = sizeof(*at);
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	*at = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	*at = (struct sockaddr_in){ .sin_family = AF_INET,
+				    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	CU_ASSERT_FATAL(fd >= 0 && !bind(fd, (struct sockaddr *)at, len) && !listen(fd, 5) &&
 			!getsockname(fd, (struct sockaddr *)at, &len));
 	return fd;
@@ -553,8 +568,8 @@ static void tls_pair(struct end *client, const uint8_t *client_key, struct end *
 	_cleanup_fd_ int fd = listener(&at);
 	int accepted;
 
-	client->link = link_connect_tls(base, (struct sockaddr *)&at, sizeof(at), NULL, 0, client_key,
-					&handler, client);
+	client->link = link_connect_tls(base, (struct sockaddr *)&at, sizeof(at), NULL, 0,
+					client_key, &handler, client);
 	accepted = accept(fd, NULL, NULL);
 	CU_ASSERT_FATAL(client->link && accepted >= 0);
 	server->link = link_accept_tls(base, accepted, server_key, &handler, server);
@@ -569,7 +584,7 @@ static void test_tls_messages(void)
 	for (size_t i = 0; i < LINK_MAX_BINARY; i++)
 		bytes[i] = (uint8_t)(i * 2654435761u >> 11);
 	tls_pair(&a, right_key, &b, right_key);
-	link_call(a.link, json_object(), "early", 5, on_answer, &a);	/* waits for the handshake */
+	link_call(a.link, json_object(), "early", 5, on_answer, &a); /* waits for the handshake */
 	CU_ASSERT(run_until(&a.answers, 1));
 	CU_ASSERT(a.ups == 1 && b.ups == 1);
 	CU_ASSERT(a.len == 5 && !memcmp(a.bytes, "early", 5));
@@ -623,7 +638,8 @@ static X509 *make_certificate(EVP_PKEY *key)
 	X509 *cert = X509_new();
 	X509_NAME *name = X509_get_subject_name(cert);
 
-	X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"snowflock", -1, -1, 0);
+	X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"snowflock", -1,
+				   -1, 0);
 	X509_set_issuer_name(cert, name);
 	X509_gmtime_adj(X509_getm_notBefore(cert), 0);
 	X509_gmtime_adj(X509_getm_notAfter(cert), 3600);
@@ -664,8 +680,8 @@ static void test_tls_impostor_with_certificate(void)
 		alarm(20);
 		impostor(fd);
 	}
-	a.link = link_connect_tls(base, (struct sockaddr *)&at, sizeof(at), NULL, 0, right_key, &handler,
-				  &a);
+	a.link = link_connect_tls(base, (struct sockaddr *)&at, sizeof(at), NULL, 0, right_key,
+				  &handler, &a);
 	link_send(a.link, json_pack("{s:s}", "secret", "x"), NULL, 0);
 	CU_ASSERT(run_until(&a.downs, 1));
 	CU_ASSERT_EQUAL(a.ups, 0);
@@ -676,13 +692,13 @@ static void test_tls_impostor_with_certificate(void)
 static void test_tls_nobody_listens(void)
 {
 	struct end a = { 0 };
-	struct sockaddr_in at, local = { .sin_family = AF_INET,
-					 .sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1) };
+	struct sockaddr_in at,
+		local = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1) };
 	int fd = listener(&at);
 
 	close(fd);
-	a.link = link_connect_tls(base, (struct sockaddr *)&at, sizeof(at), NULL, 0, right_key, &handler,
-				  &a);
+	a.link = link_connect_tls(base, (struct sockaddr *)&at, sizeof(at), NULL, 0, right_key,
+				  &handler, &a);
 	CU_ASSERT_EQUAL(a.downs, 0);
 	link_call(a.link, json_object(), NULL, 0, on_answer, &a);
 	CU_ASSERT(run_until(&a.downs, 1));
@@ -690,9 +706,10 @@ static void test_tls_nobody_listens(void)
 	CU_ASSERT_EQUAL(a.answer_error, -ECONNRESET);
 	end_fini(&a);
 
-	local.sin_addr.s_addr = htonl(0xc0000201);	/* 192.0.2.1 is nobody's */
-	a.link = link_connect_tls(base, (struct sockaddr *)&at, sizeof(at), (struct sockaddr *)&local,
-				  sizeof(local), right_key, &handler, &a);
+	local.sin_addr.s_addr = htonl(0xc0000201); /* 192.0.2.1 is nobody's */
+	a.link =
+		link_connect_tls(base, (struct sockaddr *)&at, sizeof(at),
+				 (struct sockaddr *)&local, sizeof(local), right_key, &handler, &a);
 	CU_ASSERT(run_until(&a.downs, 1));
 	CU_ASSERT(a.down_error == -EADDRNOTAVAIL || a.down_error == -EINVAL);
 	end_fini(&a);
@@ -705,11 +722,11 @@ static void test_tls_peer_vanishes(void)
 	_cleanup_fd_ int fd = listener(&at);
 	int accepted;
 
-	a.link = link_connect_tls(base, (struct sockaddr *)&at, sizeof(at), NULL, 0, right_key, &handler,
-				  &a);
+	a.link = link_connect_tls(base, (struct sockaddr *)&at, sizeof(at), NULL, 0, right_key,
+				  &handler, &a);
 	accepted = accept(fd, NULL, NULL);
 	run_idle();
-	close(accepted);	/* unread input: a reset */
+	close(accepted); /* unread input: a reset */
 	CU_ASSERT(run_until(&a.downs, 1));
 	CU_ASSERT_EQUAL(a.down_error, -ECONNRESET);
 	end_fini(&a);
