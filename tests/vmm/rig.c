@@ -136,13 +136,19 @@ int machine_start(struct machine *m, const struct rig *rig, const char *name, in
 	struct vmm_config config = {
 		.name = name, .shim = rig->shim, .accel = rig->accel, .ram_bytes = ram_bytes,
 		.cpus = cpus, .uid = TEST_UID, .kernel = rig->kernel, .initrd = rig->initrd,
-		.cmdline = rig->cmdline, .clone = clone, .ram_fd = ram_fd, .tap_fd = -1,
+		.cmdline = rig->cmdline, .clone = clone, .ram_fd = ram_fd, .mac = { 2, 0, 0, 0, 0, 1 },
 	};
 	bool refuse_ram = m->refuse_ram;
 	int ret;
 
 	*m = (struct machine){ .base = rig->base, .uffd = -1, .refuse_ram = refuse_ram };
 	snprintf(m->name, sizeof(m->name), "%s", name);
+	ret = tap_open(&m->tap, name);
+	if (ret) {
+		fprintf(stderr, "tap %s: %s\n", name, strerror(-ret));
+		exit(1);
+	}
+	config.tap_fd = m->tap.fd;
 	if (pipe2(console, O_CLOEXEC) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, agent) ||
 	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, xenstore)) {
 		perror("machine_start");
@@ -171,6 +177,7 @@ void machine_stop(struct machine *m)
 	close(m->console);
 	close(m->xenstore);
 	close(m->agent);
+	tap_close(&m->tap);
 	cleanup_close(&m->uffd);
 }
 

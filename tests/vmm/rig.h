@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "host/vmm/vmm.h"
+#include "tests/vmm/tap.h"
 
 struct event_base;
 
@@ -21,6 +22,7 @@ struct machine {
 	char name[16];
 	int console;		/* we read */
 	int xenstore, agent;	/* our ends */
+	struct tap tap;
 	int uffd;
 	bool refuse_ram;
 	bool ready;
