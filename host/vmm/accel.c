@@ -63,7 +63,7 @@ static const struct {
 	uint32_t ecx;
 	uint32_t edx;
 } model_features[] = {
-	/* SSE3 SSSE3 CX16 SSE4.1 SSE4.2 POPCNT; FPU TSC MSR PAE CX8 APIC CMOV PAT CLFLUSH … SSE2 */
+	/* SSE3 SSSE3 CX16 SSE4.1 SSE4.2 POPCNT; FPU TSC MSR PAE CX8 APIC CMOV PAT … SSE2 */
 	{ 1, 1u << 0 | 1u << 9 | 1u << 13 | 1u << 19 | 1u << 20 | 1u << 23,
 	  1u << 0 | 1u << 4 | 1u << 5 | 1u << 6 | 1u << 8 | 1u << 9 | 1u << 15 | 1u << 16 |
 	  1u << 19 | 1u << 23 | 1u << 24 | 1u << 25 | 1u << 26 },

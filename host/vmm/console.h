@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What QEMU and the guest's serial console print: passed on, and its end kept for error messages. */
+/* What QEMU and the guest's serial console print: passed on, its end kept for error messages. */
 #ifndef HOST_VMM_CONSOLE_H
 #define HOST_VMM_CONSOLE_H
 

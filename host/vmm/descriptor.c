@@ -16,7 +16,7 @@
 /* The name under which QEMU keeps the descriptor's file from getfd until it is used. */
 #define FD_NAME "descriptor"
 
-/* Opens the file behind `fd` anew, so that positions are not shared. Return: a descriptor, -errno. */
+/* Opens the file behind `fd` anew, with a position of its own. Return: a descriptor, or -errno. */
 static int open_again(int fd)
 {
 	char path[32];

@@ -25,7 +25,7 @@ struct qmp_handler {
 	void (*closed)(void *arg, const char *why);
 };
 
-/* An answer: error 0 and `ret` (borrowed), or -errno and a sentence; -EPIPE: no answer will come. */
+/* An answer: error 0 and `ret` (borrowed), or -errno and a sentence; -EPIPE: no answer comes. */
 typedef void qmp_reply(void *arg, int error, const char *why, const json_t *ret);
 
 /* Takes over the socket. Return: the connection, or NULL (errno; the socket is then not taken). */

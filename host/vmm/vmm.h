@@ -3,8 +3,8 @@
  * vmm: one stock QEMU process, from its command line to its end, driven by QMP.
  *
  * Everything is asynchronous on the caller's event loop; no call here waits for QEMU. QEMU runs as
- * its own user (`uid`), in its own network, mount, IPC and UTS namespaces, under its seccomp filter,
- * with every file and socket it needs handed in as a descriptor, and dies with the process that
+ * its own user (`uid`), in its own network, mount, IPC and UTS namespaces, under its seccomp
+ * filter, with every file and socket it needs handed in as a descriptor, and dies with the process that
  * started it. Nothing it uses has a name in a file system that could be left behind.
  *
  * A VM is in one of these states; calls that do not fit get -EINVAL, and -EBUSY while another is
@@ -69,15 +69,15 @@ struct vmm_config {
 /* Called from the event loop. None is called after vmm_destroy(). `arg` is vmm_start()'s. */
 struct vmm_events {
 	/*
-	 * QEMU mapped its RAM and waits (proto/uffd.h). `uffd` is the receiver's from now on. Answer
-	 * with vmm_ram_accept(), at once or later.
+	 * QEMU mapped its RAM and waits (proto/uffd.h). `uffd` is the receiver's from now on.
+	 * Answer with vmm_ram_accept(), at once or later.
 	 */
 	void (*ram_mapped)(void *arg, int uffd, uint64_t base, uint64_t length_bytes);
 	/* RUNNING was reached for a VM that boots, WAITING for a clone. */
 	void (*ready)(void *arg);
 	/*
-	 * The process is gone, without vmm_destroy(). `why`: a sentence with the end of its output. A
-	 * call under way got -EPIPE and the same sentence before.
+	 * The process is gone, without vmm_destroy(). `why`: a sentence with the end of its
+	 * output. A call under way got -EPIPE and the same sentence before.
 	 */
 	void (*ended)(void *arg, const char *why);
 };
@@ -90,7 +90,8 @@ typedef void vmm_done(void *arg, int error, const char *why);
  * `why`. `events` is copied.
  */
 int vmm_start(struct event_base *base, const struct vmm_config *config,
-	      const struct vmm_events *events, void *arg, struct vmm **vm, char *why, size_t why_bytes);
+	      const struct vmm_events *events, void *arg, struct vmm **vm, char *why,
+	      size_t why_bytes);
 
 /* The guest RAM is in somebody's care (ok) or nobody's: QEMU goes on, or ends. */
 void vmm_ram_accept(struct vmm *vm, bool ok);
@@ -111,7 +112,10 @@ int vmm_cont(struct vmm *vm, vmm_done *done, void *arg);
  */
 int vmm_load(struct vmm *vm, int fd, vmm_done *done, void *arg);
 
-/* CLOCK_MONOTONIC of the last save's steps: `stop` sent, vCPUs stopped, state saved; of cont: running. */
+/*
+ * CLOCK_MONOTONIC of the steps of the last save: command sent, vCPUs stopped, state saved; and when
+ * the vCPUs ran last, after vmm_cont() or vmm_load(). The VM pauses from stopped_ns to running_ns.
+ */
 struct vmm_times {
 	uint64_t stop_ns, stopped_ns, saved_ns, running_ns;
 };

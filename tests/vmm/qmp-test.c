@@ -121,7 +121,8 @@ static void lines_may_come_in_pieces_or_together(void)
 {
 	const char *text = GREETING "{\"return\": {}, \"id\": 1}\r\n"
 			   "{\"event\": \"STOP\", \"timestamp\": {}}\r\n"
-			   "{\"event\": \"RESUME\"}\r\n{\"return\": {\"word\": \"hi\"}, \"id\": 2}\r\n";
+			   "{\"event\": \"RESUME\"}\r\n"
+			   "{\"return\": {\"word\": \"hi\"}, \"id\": 2}\r\n";
 
 	for (size_t step = 1; step < strlen(text); step += 7) {
 		setup();

@@ -136,7 +136,8 @@ int machine_start(struct machine *m, const struct rig *rig, const char *name, in
 	struct vmm_config config = {
 		.name = name, .shim = rig->shim, .accel = rig->accel, .ram_bytes = ram_bytes,
 		.cpus = cpus, .uid = TEST_UID, .kernel = rig->kernel, .initrd = rig->initrd,
-		.cmdline = rig->cmdline, .clone = clone, .ram_fd = ram_fd, .mac = { 2, 0, 0, 0, 0, 1 },
+		.cmdline = rig->cmdline, .clone = clone, .ram_fd = ram_fd,
+		.mac = { 2, 0, 0, 0, 0, 1 },
 	};
 	bool refuse_ram = m->refuse_ram;
 	int ret;
@@ -149,7 +150,8 @@ int machine_start(struct machine *m, const struct rig *rig, const char *name, in
 		exit(1);
 	}
 	config.tap_fd = m->tap.fd;
-	if (pipe2(console, O_CLOEXEC) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, agent) ||
+	if (pipe2(console, O_CLOEXEC) ||
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, agent) ||
 	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, xenstore)) {
 		perror("machine_start");
 		exit(1);

@@ -189,9 +189,9 @@ static void saves_take_the_same_time(struct machine *m, int fd, const char *size
 		rig_run_ms(m->base, 20);
 	}
 	fstat(fd, &st);
-	printf("%s: %d saves: stop command to stopped %.2f ms, to saved %.2f ms, to running %.2f ms\n",
+	printf("%s: %d saves: to stopped %.2f ms, to saved %.2f ms, to running %.2f ms\n",
 	       size, SAVES, stop, save, cont);
-	printf("%s: pause mean %.2f ms, worst %.2f ms, first %.2f ms, last %.2f ms; descriptor %lld bytes\n",
+	printf("%s: pause mean %.2f ms, worst %.2f, first %.2f, last %.2f; descriptor %lld bytes\n",
 	       size, sum / SAVES, most, pause[0], pause[SAVES - 1], (long long)st.st_size);
 	check(st.st_size > 0 && st.st_size < (off_t)MIB, "a descriptor is less than 1 MiB", "");
 	/* Generous, for busy machines; what it must find is growth and QEMU's 100 ms waits. */
@@ -432,7 +432,8 @@ static bool boot(struct machine *m, const struct rig *rig, int ram, uint64_t byt
 	printf("%llu MB, %u CPU: booted in %.1f s\n", (unsigned long long)(bytes / MIB), cpus,
 	       ms_between(started, io_now_ns()) / 1e3);
 	check(strstr(m->text, word), "the guest has its CPUs", m->text);
-	check(strstr(m->text, "port " XENSTORE_PORT_NAME), "the guest has XenStore's port", m->text);
+	check(strstr(m->text, "port " XENSTORE_PORT_NAME), "the guest has XenStore's port",
+	      m->text);
 	check(strstr(m->text, "port " AGENT_PORT_NAME), "the guest has the agent's port", m->text);
 	return true;
 }
@@ -493,7 +494,8 @@ static int prepare(char *initrd, const char **kernel)
 		*kernel = guest_kernel;
 	}
 	if (geteuid() || !readable(*kernel) || (!readable(modules) && !readable(guest_initrd)) ||
-	    access("/dev/userfaultfd", R_OK) || system("command -v qemu-system-x86_64 >/dev/null")) {
+	    access("/dev/userfaultfd", R_OK) ||
+	    system("command -v qemu-system-x86_64 >/dev/null")) {
 		printf("SKIP: needs root, QEMU, /dev/userfaultfd and a guest kernel\n");
 		return SKIP;
 	}
