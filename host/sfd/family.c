@@ -3,6 +3,7 @@
 #include "host/sfd/family.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -58,9 +59,11 @@ struct family *family_create(struct daemon *d, struct host *home, unsigned numbe
 			     unsigned cpus, uint32_t vni, struct in_addr base, char why[WHY_BYTES])
 {
 	struct family *f = calloc(1, sizeof(*f));
+	int rc;
 
 	if (!f) {
 		snprintf(why, WHY_BYTES, "out of memory");
+		errno = ENOMEM;
 		return NULL;
 	}
 	f->daemon = d;
@@ -75,10 +78,12 @@ struct family *family_create(struct daemon *d, struct host *home, unsigned numbe
 	f->gateway.s_addr = htonl((ntohl(base.s_addr) | ((1u << (32 - FAMILY_PREFIX)) - 1)) - 1);
 	LIST_INIT(&f->lots);
 	f->pager = pager_start(d, f->name, daemon_next_uid(d), ram_bytes, &f->pages_port, pager_failed, f, why);
-	if (!f->pager || make_segment(f, why)) {
+	rc = f->pager ? make_segment(f, why) : -EIO;
+	if (rc) {
 		pager_stop(f->pager);
 		vnet_segment_destroy(f->segment);
 		free(f);
+		errno = -rc;
 		return NULL;
 	}
 	LIST_INSERT_HEAD(&d->families, f, entry);

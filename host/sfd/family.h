@@ -40,7 +40,7 @@ struct family *family_find(struct daemon *d, const struct host *home, unsigned n
 
 /*
  * The first on this host makes it: memtap, segment, peers. Return: the family, or NULL with a
- * sentence and nothing left behind.
+ * sentence and errno (EADDRINUSE: the network of `base` is taken) and nothing left behind.
  */
 struct family *family_create(struct daemon *d, struct host *home, unsigned number, uint64_t ram_bytes,
 			     unsigned cpus, uint32_t vni, struct in_addr base, char why[WHY_BYTES]);

@@ -143,7 +143,8 @@ static void freeze_running(void *arg, int error, const char *why)
 	struct freeze *z = arg;
 	struct guest *g = z->guest;
 	const struct vmm_times *t = vmm_times(g->vm.vmm);
-	double pause_ms = (double)(t->running_ns - t->stop_ns) / 1e6;
+	/* it runs while QEMU prepares the saving: the pause begins when the vCPUs stand */
+	double pause_ms = (double)(t->running_ns - t->stopped_ns) / 1e6;
 
 	if (error) {
 		log_err("vm %s: does not go on: %s", g->vm.name, why);
@@ -154,9 +155,9 @@ static void freeze_running(void *arg, int error, const char *why)
 		freeze_fail(z);
 		return;
 	}
-	log_info("vm %s: paused %.1f ms (stop %.1f, save %.1f, arm and continue %.1f), descriptor %zu bytes",
-		 g->vm.name, pause_ms, (double)(t->stopped_ns - t->stop_ns) / 1e6,
-		 (double)(t->saved_ns - t->stopped_ns) / 1e6, (double)(t->running_ns - t->saved_ns) / 1e6,
+	log_info("vm %s: paused %.1f ms (save %.1f, arm and continue %.1f) after %.1f of getting ready, descriptor %zu bytes",
+		 g->vm.name, pause_ms, (double)(t->saved_ns - t->stopped_ns) / 1e6,
+		 (double)(t->running_ns - t->saved_ns) / 1e6, (double)(t->stopped_ns - t->stop_ns) / 1e6,
 		 z->instant->descriptor_bytes);
 	if (z->ticket)
 		ticket_start(z->ticket, z->instant, z->start_ns, pause_ms);

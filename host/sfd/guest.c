@@ -163,28 +163,38 @@ static void guest_ended(struct vm *vm, const char *why)
 	event_active(g->boot_limit, EV_TIMEOUT, 0);
 }
 
-static int plan_addresses(struct daemon *d, struct guest *g, struct in_addr *base, uint32_t *vni,
-			  char why[WHY_BYTES])
+/* A number for the cluster's name, so that two clusters on the same hosts seldom plan the same. */
+static unsigned cluster_offset(const struct daemon *d)
 {
-	for (unsigned slot = 0; slot < FAMILIES_PER_HOST; slot++) {
-		unsigned segment = d->self->index * FAMILIES_PER_HOST + slot;
-		struct family *f;
-		bool taken = false;
+	unsigned hash = 5381;
 
-		base->s_addr = htonl(PLAN_BASE + (segment << (32 - FAMILY_PREFIX)));
-		LIST_FOREACH(f, &d->families, entry)
-			taken = taken || f->base.s_addr == base->s_addr;
-		if (taken || segment >= PLAN_SEGMENTS)
-			continue;
-		/* other clusters on these hosts have other numbers: a frame never meets a stranger */
-		*vni = 1 + randombytes_uniform((1u << 24) - 2);
-		base->s_addr = htonl(ntohl(base->s_addr) + 1);
-		g->slots[0] = 1;
-		return 0;
+	for (const char *c = d->config.cluster; *c; c++)
+		hash = hash * 33 + (unsigned char)*c;
+	return hash;
+}
+
+/*
+ * Makes the guest's family in the first of this host's segments that is free here. The plan needs no
+ * talk between the hosts: each has FAMILIES_PER_HOST segments of its own.
+ */
+static struct family *make_family(struct daemon *d, struct guest *g, const struct guest_wish *wish,
+				  char why[WHY_BYTES])
+{
+	unsigned first = cluster_offset(d) + d->self->index * FAMILIES_PER_HOST;
+
+	for (unsigned slot = 0; slot < FAMILIES_PER_HOST; slot++) {
+		unsigned segment = (first + slot) % PLAN_SEGMENTS;
+		struct in_addr base = { htonl(PLAN_BASE + (segment << (32 - FAMILY_PREFIX)) + 1) };
+		/* random: other clusters on these hosts have other numbers, a frame never meets a stranger */
+		uint32_t vni = 1 + randombytes_uniform((1u << 24) - 2);
+		struct family *f = family_create(d, d->self, g->number, wish->mem_bytes, wish->cpus, vni, base, why);
+
+		if (f || (errno != EADDRINUSE && errno != EEXIST))
+			return f;
 	}
-	snprintf(why, WHY_BYTES, "host %s runs %d VMs already, or its place in the hosts file is over %d",
-		 d->self->name, FAMILIES_PER_HOST, PLAN_SEGMENTS / FAMILIES_PER_HOST);
-	return -ENOSPC;
+	snprintf(why, WHY_BYTES, "host %s has no network left for another VM: it runs %d, or others use "
+		 "10.64.0.0/10", d->self->name, FAMILIES_PER_HOST);
+	return NULL;
 }
 
 static int guest_start(struct guest *g, struct family *f, const struct guest_wish *wish, char why[WHY_BYTES])
@@ -229,8 +239,6 @@ int guest_boot(struct daemon *d, const struct guest_wish *wish, struct control *
 	static const struct timeval limit = { BOOT_LIMIT_S, 0 };
 	struct guest *g = calloc(1, sizeof(*g));
 	struct family *f = NULL;
-	struct in_addr base;
-	uint32_t vni;
 	int rc = -ENOMEM;
 
 	snprintf(why, WHY_BYTES, "out of memory");
@@ -243,11 +251,9 @@ int guest_boot(struct daemon *d, const struct guest_wish *wish, struct control *
 	g->next_ticket = g->next_checkpoint = g->next_op = g->next_serial = g->next_stream = 1;
 	if (!g->slots)
 		goto err_guest;
-	rc = plan_addresses(d, g, &base, &vni, why);
-	if (rc)
-		goto err_guest;
-	rc = -EIO;
-	f = family_create(d, d->self, g->number, wish->mem_bytes, wish->cpus, vni, base, why);
+	g->slots[0] = 1;
+	rc = -ENOSPC;
+	f = make_family(d, g, wish, why);
 	if (!f)
 		goto err_guest;
 	snprintf(g->name, sizeof(g->name), "%.60s", wish->name ? wish->name : f->name);

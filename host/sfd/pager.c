@@ -27,6 +27,7 @@
 #include "common/log.h"
 #include "host/sfd/paths.h"
 
+#define PAGER_NICE (-10)
 #define PAGER_MAX_DEATHS 5
 #define PAGER_DEATHS_S 10
 
@@ -52,6 +53,8 @@ struct pager {
 	struct event *readable, *writable;
 	struct sayings pending;		/* not answered yet, in order */
 	struct sayings kept;		/* answered, valid still, in order */
+	struct sayings going;		/* MEMTAP_FILE_GONE, to be said again */
+	struct event *ask_again;
 	int page_fds[MEMTAP_MAX_FILES];	/* -1: no such file */
 	uint64_t ram_bytes;
 	uint32_t next_vm;
@@ -159,6 +162,31 @@ static void file_free(struct pager *p, unsigned file)
 	p->page_fds[file] = -1;
 }
 
+/* An older snapshot is still being given its pages: ask again in a while. */
+static void gone_later(struct pager *p, struct saying *s)
+{
+	static const struct timeval again = { 0, 50000 };
+
+	TAILQ_INSERT_TAIL(&p->going, s, entry);
+	if (!evtimer_pending(p->ask_again, NULL))
+		evtimer_add(p->ask_again, &again);
+}
+
+static void ask_again(evutil_socket_t fd, short what, void *arg)
+{
+	struct pager *p = arg;
+	struct saying *s;
+
+	(void)fd;
+	(void)what;
+	while ((s = TAILQ_FIRST(&p->going))) {
+		TAILQ_REMOVE(&p->going, s, entry);
+		s->sent = false;
+		TAILQ_INSERT_TAIL(&p->pending, s, entry);
+	}
+	pager_flush(p);
+}
+
 static void pager_answered(struct pager *p, const struct memtap_reply *reply)
 {
 	struct saying *s = TAILQ_FIRST(&p->pending);
@@ -171,6 +199,10 @@ static void pager_answered(struct pager *p, const struct memtap_reply *reply)
 	TAILQ_REMOVE(&p->pending, s, entry);
 	if (reply->error && !s->done)
 		log_warn("memtap %s: request %u failed: %s", p->name, reply->op, strerror(reply->error));
+	if (s->request.op == MEMTAP_FILE_GONE && reply->error == EINPROGRESS) {
+		gone_later(p, s);
+		return;
+	}
 	if (s->request.op == MEMTAP_FILE_GONE)
 		file_free(p, s->request.file);
 	if (s->keep && !reply->error)
@@ -184,6 +216,18 @@ static void pager_answered(struct pager *p, const struct memtap_reply *reply)
 }
 
 static int pager_spawn(struct pager *p, char why[WHY_BYTES]);
+
+/* The first thing said that is new: only then memtap knows every snapshot and lets the parent write. */
+static void end_repetition(struct pager *p)
+{
+	struct saying *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		abort();	/* a parent that waits for ever is worse than one that ends */
+	s->request.op = MEMTAP_STATS;
+	s->request.vm = MEMTAP_ALL;
+	TAILQ_INSERT_HEAD(&p->pending, s, entry);
+}
 
 static void pager_died(struct pager *p)
 {
@@ -206,6 +250,7 @@ static void pager_died(struct pager *p)
 	/* what was kept is said first, marked as said before; what was not answered follows */
 	TAILQ_FOREACH(s, &p->pending, entry)
 		s->sent = false;
+	end_repetition(p);
 	while ((s = TAILQ_LAST(&p->kept, sayings))) {
 		TAILQ_REMOVE(&p->kept, s, entry);
 		s->request.flags |= MEMTAP_F_AGAIN;
@@ -265,6 +310,8 @@ static void become_memtap(struct pager *p, int sock, const char *program)
 	if ((sock == 3 ? io_set_inherit(3, true) : dup2(sock, 3)) < 0 || close_range(4, ~0u, 0))
 		_exit(126);
 	setrlimit(RLIMIT_CORE, &no_core);
+	/* whoever waits for a page waits for us: before the vCPUs, whose work is long */
+	setpriority(PRIO_PROCESS, 0, PAGER_NICE);
 	/* its UDP socket was made in the host's network; it needs no network of its own */
 	if (unshare(CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS) || setgroups(0, NULL) ||
 	    setresgid(p->uid, p->uid, p->uid) || setresuid(p->uid, p->uid, p->uid) ||
@@ -349,9 +396,12 @@ struct pager *pager_start(struct daemon *d, const char *name, uid_t uid, uint64_
 	p->arg = arg;
 	TAILQ_INIT(&p->pending);
 	TAILQ_INIT(&p->kept);
+	TAILQ_INIT(&p->going);
+	p->ask_again = evtimer_new(d->base, ask_again, p);
 	for (unsigned i = 0; i < MEMTAP_MAX_FILES; i++)
 		p->page_fds[i] = -1;
 	if (pager_spawn(p, why)) {
+		event_free(p->ask_again);
 		free(p);
 		return NULL;
 	}
@@ -384,6 +434,11 @@ void pager_stop(struct pager *p)
 		TAILQ_REMOVE(&p->kept, s, entry);
 		saying_free(s);
 	}
+	while ((s = TAILQ_FIRST(&p->going))) {
+		TAILQ_REMOVE(&p->going, s, entry);
+		saying_free(s);
+	}
+	event_free(p->ask_again);
 	for (unsigned i = 0; i < MEMTAP_MAX_FILES; i++) {
 		if (p->page_fds[i] >= 0)
 			close(p->page_fds[i]);

@@ -234,6 +234,16 @@ static void ticket_assign(struct ticket *t, struct offer *offers, unsigned offer
 		c->running_ms = c->answered_ms = -1;
 		t->count++;
 	}
+	if (t->count < t->asked && t->count)
+		snprintf(t->why, sizeof(t->why), "the hosts have room for %u clones of %llu MB RAM (a clone is "
+			 "counted with %llu MB left for guests each)", t->count,
+			 (unsigned long long)t->guest->vm.family->ram_bytes >> 20,
+			 (unsigned long long)daemon_clone_charge(d, t->guest->vm.family->ram_bytes) >> 20);
+	if (t->count < t->min) {
+		for (unsigned i = 0; i < t->count; i++)
+			t->guest->slots[t->children[i].slot] = 0;
+		t->count = 0;
+	}
 	t->reserving = 1;	/* ours, so that a quick answer does not end it */
 	for (unsigned i = 0; i < d->host_count && t->children; i++)
 		reserve_on(t, &d->hosts[i]);

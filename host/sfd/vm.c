@@ -24,6 +24,8 @@
 #include "proto/agent-socket.h"
 #include "proto/xenstore-tree.h"
 
+#define XS_BACKLOG_BYTES (1u << 20)	/* waiting for a guest that does not read */
+
 static void vm_ended(struct vm *vm, const char *why)
 {
 	if (vm->ended)
@@ -70,6 +72,15 @@ static void xs_send(void *arg, const void *bytes, size_t len)
 	struct vm *vm = arg;
 
 	bufferevent_write(vm->xs_io, bytes, len);
+	/* a guest that asks and does not read is not listened to until it has read */
+	if (evbuffer_get_length(bufferevent_get_output(vm->xs_io)) > XS_BACKLOG_BYTES)
+		bufferevent_disable(vm->xs_io, EV_READ);
+}
+
+static void xs_drained(struct bufferevent *io, void *arg)
+{
+	(void)arg;
+	bufferevent_enable(io, EV_READ);
 }
 
 /* The guest wrote something: is it a request to us? */
@@ -211,7 +222,7 @@ static int connect_channels(struct vm *vm, int *xs_ours, int *agent_ours)
 	if (!vm->xs_io)
 		return -ENOMEM;
 	steal_fd(xs_ours);
-	bufferevent_setcb(vm->xs_io, xs_readable, NULL, xs_event, vm);
+	bufferevent_setcb(vm->xs_io, xs_readable, xs_drained, xs_event, vm);
 	bufferevent_enable(vm->xs_io, EV_READ | EV_WRITE);
 	vm->agent = agent_port_new(vm->daemon->base, *agent_ours, &agent_events, vm);
 	if (!vm->agent)
@@ -224,7 +235,7 @@ static int start_qemu(struct vm *vm, const struct vm_plan *plan, int tap, int xs
 		      char why[WHY_BYTES])
 {
 	struct daemon *d = vm->daemon;
-	char shim[PATH_MAX], kernel[PATH_MAX], initrd[PATH_MAX], console[PATH_MAX];
+	char cluster[128], host[96], shim[PATH_MAX], kernel[PATH_MAX], initrd[PATH_MAX], console[PATH_MAX];
 	_cleanup_fd_ int console_fd = -1;
 	struct vmm_config config = {
 		.name = vm->name, .qemu = d->config.qemu, .shim = shim, .accel = d->config.accel,
@@ -234,6 +245,10 @@ static int start_qemu(struct vm *vm, const struct vm_plan *plan, int tap, int xs
 	};
 
 	memcpy(config.mac, vm->mac, sizeof(config.mac));
+	snprintf(cluster, sizeof(cluster), "SF_CLUSTER=%s", d->config.cluster);
+	snprintf(host, sizeof(host), "SF_HOST=%s", d->self->name);
+	config.marks[0] = cluster;
+	config.marks[1] = host;
 	paths_libexec(d, "sf-uffd-shim.so", shim, sizeof(shim));
 	paths_guest(d, "vmlinuz", kernel, sizeof(kernel));
 	paths_guest(d, "initrd.img", initrd, sizeof(initrd));

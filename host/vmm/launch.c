@@ -177,7 +177,7 @@ static int run(struct build *b)
 {
 	const struct vmm_config *c = b->config;
 	char *argv[COMMAND_MAX_ARGS], preload[48], shim[48];
-	char *envp[] = { preload, shim, NULL };
+	char *envp[] = { preload, shim, (char *)c->marks[0], (char *)c->marks[1], NULL };
 	struct spawn spawn = { .path = b->program, .argv = argv, .envp = envp, .fds = b->fds,
 			       .fd_count = QEMU_FD_END, .uid = c->uid,
 			       .kvm = c->accel == VMM_ACCEL_KVM,

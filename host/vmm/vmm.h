@@ -63,6 +63,7 @@ struct vmm_config {
 	uint8_t mac[6];
 	int xenstore_fd;	/* one end of a stream socketpair each: the other is the caller's */
 	int agent_fd;
+	const char *marks[2];	/* "NAME=VALUE" in the process's environment, to find it by; or NULL */
 	int console_fd;		/* gets the serial console's and QEMU's own output; -1: dropped */
 };
 
