@@ -8,7 +8,10 @@
 #include "common/cleanup.h"
 #include "libsf/internal.h"
 #include "libsf/sf.h"
+#include "proto/agent-socket.h"
 #include "proto/xenstore-tree.h"
+
+#define FORGET_TIMEOUT_MS 1000
 
 /* Takes what the caller knows of the hints; the rest stays 0. Return: 0. */
 static int take_hints(struct sf_hints *mine, const struct sf_hints *hints)
@@ -87,7 +90,11 @@ int sf_last_ticket(void)
 
 int sf_ticket_free(int ticket)
 {
-	return lsf_request_simple("release %d", ticket);
+	if (lsf_request_simple("release %d", ticket))
+		return -1;
+	/* its results take memory of this VM; without the agent there are none */
+	lsf_agent_ask(AGENT_SOCK_FORGET, (uint64_t)ticket, -1, FORGET_TIMEOUT_MS);
+	return 0;
 }
 
 int sf_kill_ticket(int ticket)
