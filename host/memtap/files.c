@@ -189,8 +189,12 @@ static void on_retired(void *arg)
 
 int mem_file_release(struct mem_file *file)
 {
-	if (file->users || file->source == MEM_RETIRING)
+	if (file->users)
 		return -EINPROGRESS;
+	if (file->source == MEM_RETIRING) {
+		snap_parent_step(file->m->parent);	/* who asks often shall not keep it from being done */
+		return -EINPROGRESS;
+	}
 	if (file->source == MEM_SNAPSHOT) {
 		mc_server_destroy(file->server);
 		file->server = NULL;

@@ -20,6 +20,7 @@
 
 #define EVENTS_AT_ONCE 64
 #define WORD_BITS 64u
+#define KEEP_AHEAD_PAGES 16u	/* for a parent that writes in a row, one fault for so many pages */
 #define GAP_PAGES 8u	/* protecting a protected page again is cheaper than another system call */
 
 struct snap_parent *snap_parent_create(uint64_t pages, struct snap_counters *counters)
@@ -144,20 +145,34 @@ int snap_unprotect(struct snap_parent *parent, uint64_t gfn, uint64_t pages)
 	return snap_uffd_protect(&parent->uffd, gfn, pages, false);
 }
 
+/* How many pages are likely to be written next: more than this one if the page before was. */
+static uint64_t likely_writes(const struct snap_parent *parent, uint64_t gfn)
+{
+	uint64_t end = gfn + KEEP_AHEAD_PAGES;
+
+	if (!gfn || find(parent, gfn - 1, gfn, true) == gfn - 1)
+		return 1;
+	if (end > parent->uffd.pages)
+		end = parent->uffd.pages;
+	return find(parent, gfn + 1, end, false) - gfn;
+}
+
 static int serve_write(struct snap_parent *parent, uint64_t gfn)
 {
-	int error;
+	uint64_t wanted = likely_writes(parent, gfn), kept = 0;
+	int error = 0;
 
 	parent->counters->faults++;
-	error = snap_keep(parent, gfn);
-	if (error) {
+	while (kept < wanted && !(error = snap_keep(parent, gfn + kept)))
+		kept++;
+	if (!kept) {
 		log_warn("parent: page %#llx cannot be kept, its writer waits: error %d",
 			 (unsigned long long)gfn, -error);
 		return error;
 	}
 	if (fault_hit("snapshot-die-before-unprotect"))
 		raise(SIGKILL);
-	return snap_unprotect(parent, gfn, 1);
+	return snap_unprotect(parent, gfn, kept);
 }
 
 int snap_parent_serve(struct snap_parent *parent)

@@ -47,7 +47,7 @@ static void test_remote_clone_sees_the_instant(void)
 	CU_ASSERT_EQUAL(stats.pages_zero, test_file_count(&cache, PAGE_ZERO));
 	stats = host_stats(&home, MEMTAP_ALL);
 	CU_ASSERT(stats.served >= PAGES);
-	CU_ASSERT(stats.parent_faults >= PAGES);
+	CU_ASSERT(stats.parent_faults > 0);
 	CU_ASSERT_EQUAL(stats.parent_copied, PAGES);
 	vm_end(&clone);
 	vm_end(&parent);

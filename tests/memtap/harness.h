@@ -112,6 +112,7 @@ void snapshot_key(uint64_t number, uint8_t key[MEMTAP_KEY_BYTES]);
 
 enum vm_op {
 	VM_FILL,	/* write the content of `seed`, but for holes */
+	VM_POKE,	/* write one byte of each page of the order */
 	VM_CHECK,	/* answer: pages that are not as `seed` says */
 	VM_TOUCH,	/* read one byte of each of `pages` pages from `first` on, every `step`th */
 	VM_TIME,	/* the same, and note in vm_times[gfn] how many ns it took */

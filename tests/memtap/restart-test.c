@@ -215,6 +215,38 @@ static void test_dies_between_copy_and_unprotect(void)
 	world_destroy(&w);
 }
 
+/* Said again, but not to the end: what a newer snapshot has must not be read from RAM. */
+static void test_nothing_is_read_before_all_is_said(void)
+{
+	struct world w = world_create(NULL, NULL);
+
+	CU_ASSERT_EQUAL(vm_do(&w.parent, VM_FILL, THEN, 2), 0);
+	CU_ASSERT_EQUAL(vm_give_parent(&w.parent, &w.home, 0), 0);
+	for (uint32_t i = 0; i < 2; i++) {
+		CU_ASSERT_EQUAL(host_file(&w.home, &w.stores[i], 0), 0);
+		CU_ASSERT_EQUAL(host_arm(&w.home, i, 40 + i, 0), 0);
+	}
+	/* only the second keeps it */
+	CU_ASSERT_EQUAL(vm_do(&w.parent, VM_FILL, NOW, 4), 0);
+	host_kill(&w.home);
+	host_restart(&w.home, 0);
+	CU_ASSERT_EQUAL(vm_give_parent(&w.parent, &w.home, MEMTAP_F_AGAIN), 0);
+	CU_ASSERT_EQUAL(host_file(&w.home, &w.stores[0], MEMTAP_F_AGAIN), 0);
+	CU_ASSERT_EQUAL(vm_give_clone(&w.clones[0], &w.home, 0, 0, MEMTAP_F_AGAIN), 0);
+	CU_ASSERT_EQUAL(host_arm(&w.home, 0, 40, MEMTAP_F_AGAIN), 0);
+	tell_away(&w, 0);
+	vm_start(&w.clones[0], VM_CHECK, THEN, 2);
+	vm_start(&w.remote, VM_CHECK, THEN, 2);
+	CU_ASSERT_FALSE(vm_is_ready(&w.clones[0], 100));
+	CU_ASSERT_FALSE(vm_is_ready(&w.remote, 100));
+	CU_ASSERT_EQUAL(host_file(&w.home, &w.stores[1], MEMTAP_F_AGAIN), 0);
+	CU_ASSERT_EQUAL(host_arm(&w.home, 1, 41, MEMTAP_F_AGAIN), 0);
+	host_stats(&w.home, MEMTAP_ALL);
+	CU_ASSERT_EQUAL(vm_wait(&w.clones[0]), 0);
+	CU_ASSERT_EQUAL(vm_wait(&w.remote), 0);
+	world_destroy(&w);
+}
+
 /* The newer snapshot was being handed down. */
 static void test_dies_while_handing_down(void)
 {
@@ -249,6 +281,7 @@ static const struct test tests[] = {
 	{ "the server is away for a while", test_server_is_away_for_a_while },
 	{ "it dies between page and map", test_dies_between_page_and_map },
 	{ "it dies between copy and unprotect", test_dies_between_copy_and_unprotect },
+	{ "nothing is read before all is said", test_nothing_is_read_before_all_is_said },
 	{ "it dies while handing down", test_dies_while_handing_down },
 };
 

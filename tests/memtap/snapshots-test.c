@@ -308,7 +308,7 @@ static void test_protection_begins_before_the_snapshot(void)
 	vm_wait_protected(&w.parent, true);
 	/* no snapshot yet: what it writes is let through, and not kept */
 	write_some(&w, 0);
-	CU_ASSERT_EQUAL(host_stats(&w.home, MEMTAP_ALL).parent_faults, PAGES / 8);
+	CU_ASSERT(host_stats(&w.home, MEMTAP_ALL).parent_faults > 0);
 	CU_ASSERT_EQUAL(host_stats(&w.home, MEMTAP_ALL).parent_copied, 0);
 	CU_ASSERT_EQUAL(host_arm(&w.home, 0, 1000, 0), 0);
 	vm_wait_protected(&w.parent, true);

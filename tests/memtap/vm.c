@@ -81,6 +81,9 @@ static void work_on_page(struct work *w, uint64_t gfn)
 		if (content_kind(w->order.seed, gfn) != CONTENT_HOLE)
 			content_page(w->order.seed, gfn, at);
 		break;
+	case VM_POKE:
+		*(volatile uint8_t *)at = (uint8_t)w->order.seed;
+		break;
 	case VM_CHECK:
 		content_page(w->order.seed, gfn, page);
 		w->answer += memcmp(at, page, sizeof(page)) != 0;
