@@ -1,73 +1,179 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The double's host: what sfd and the agent would answer. Its XenStore door is in double-door.c. */
+/*
+ * The double's process, and how tests talk to it.
+ *
+ * It is a process of its own, begun before anything else, so that its descriptors and threads are
+ * not those of the program under test: libxenstore closes a lost connection in a thread, and
+ * whatever got the number meanwhile. One command at a time goes over a socket and is answered,
+ * at once or when what it waits for has come.
+ */
 #include "config.h"
+
+#include "tests/common/double.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "common/cleanup.h"
 #include "common/io.h"
-#include "host/sfd/xs_server.h"
 #include "proto/agent-socket.h"
-#include "proto/xenstore-tree.h"
-#include "tests/common/double-door.h"
-#include "tests/common/double.h"
+#include "tests/common/play.h"
 
-#define ANSWERS	      8
-#define REQUESTS      512
-#define AWAIT_S	      10
-#define MAX_DOORS_FDS 64
-#define RESULT_BYTES  65536
+#define AWAIT_NS  10000000000ull
+#define MAX_FDS	  64
+#define DATA_ROOM 1024
 
-struct vm {
-	struct host_double *d;
-	unsigned id;
-	struct xs_server *xs;
-	struct door *door;
-	char result[RESULT_BYTES];
-	size_t result_bytes;
+enum op {
+	OP_START,
+	OP_STOP,
+	OP_SET,
+	OP_ANSWER,
+	OP_ANSWER_LATE,
+	OP_AGENT,
+	OP_END_CLONE,
+	OP_DROP,
+	OP_AWAIT,
+	OP_COUNT,
+	OP_FORGET,
+	OP_AWAIT_WATCHES,
+	OP_LEFTOVERS,
+	OP_ARRIVED,
+	OP_RESULT,
 };
 
-struct host_double {
-	pthread_mutex_t lock;	/* everything below */
-	pthread_cond_t changed; /* requests, watches, arrivals */
-	pthread_t thread;
-	int agent, wake[2];
-	bool stop;
-	struct vm vm[DOUBLE_VMS];
-	unsigned next_ticket, ticket, checkpoint;
-	struct {
-		char verb[16], answer[160];
-	} answers[ANSWERS];
-	char unanswered[SF_XS_KEY_MAX + 1]; /* key of the last one */
-	char requests[REQUESTS][SF_XS_REQUEST_MAX + 1];
-	unsigned request_count, arrived;
-	int behaviour;
+struct command {
+	enum op op;
+	unsigned a, b;
+	int n;
+	bool null; /* the second text is NULL */
+	char text[2][256];
 };
 
-static const char *const sockets[DOUBLE_VMS] = { "/run/xenstored/socket", "/run/xenstored/clone-1",
-						 "/run/xenstored/clone-2",
-						 "/run/xenstored/clone-3" };
+struct answer {
+	long value;
+	char data[DATA_ROOM];
+};
+
+static int double_sock = -1; /* the test's end of the socket */
 
 const char *double_socket(unsigned vm)
 {
+	static const char *const sockets[DOUBLE_VMS] = {
+		"/run/xenstored/socket",
+		"/run/xenstored/clone-1",
+		"/run/xenstored/clone-2",
+		"/run/xenstored/clone-3",
+	};
+
 	return sockets[vm];
 }
 
-int double_private_run(void)
+/* ---- in the double's process ---- */
+
+/* Return: true if what an OP_AWAIT… waits for is there. */
+static bool has_come(const struct play *play, const struct command *c)
+{
+	return c->op == OP_AWAIT ? play_count(play, c->text[0]) >= c->a
+				 : play_watches(play) == c->a;
+}
+
+/* Does a command that is answered at once. Return: the value. */
+static long obey(struct play **play, const struct command *c, struct answer *answer)
+{
+	const char *second = c->null ? NULL : c->text[1];
+
+	switch (c->op) {
+	case OP_START:
+		*play = play_start();
+		return 0;
+	case OP_STOP:
+		play_stop(*play);
+		*play = NULL;
+		return 0;
+	case OP_SET:
+		play_set(*play, c->a, c->text[0], second);
+		return 0;
+	case OP_ANSWER:
+		play_answer(*play, c->text[0], second);
+		return 0;
+	case OP_ANSWER_LATE:
+		play_answer_late(*play, c->text[0]);
+		return 0;
+	case OP_AGENT:
+		play_agent(*play, c->n);
+		return 0;
+	case OP_END_CLONE:
+		play_end_clone(*play, c->a, c->b, c->text[0], c->n, second);
+		return 0;
+	case OP_DROP:
+		play_drop(*play);
+		return 0;
+	case OP_COUNT:
+		return play_count(*play, c->text[0]);
+	case OP_FORGET:
+		play_forget(*play);
+		return 0;
+	case OP_LEFTOVERS:
+		return play_leftovers(*play);
+	case OP_ARRIVED:
+		return play_arrived(*play);
+	case OP_RESULT:
+		return (long)play_result(*play, c->a, answer->data, DATA_ROOM);
+	case OP_AWAIT:
+	case OP_AWAIT_WATCHES:
+		break;
+	}
+	abort();
+}
+
+static void send_answer(int sock, struct answer *answer, long value)
+{
+	answer->value = value;
+	if (send(sock, answer, sizeof(*answer), MSG_NOSIGNAL) != sizeof(*answer))
+		_exit(1);
+}
+
+/* Serves the socket and the double until the test is gone. */
+static _Noreturn void live(int sock)
+{
+	struct play *play = NULL;
+	struct command c;
+	uint64_t end_ns = 0; /* of waiting for what `c` waits for; 0: it does not */
+
+	for (;;) {
+		struct pollfd fds[MAX_FDS] = { { .fd = sock, .events = POLLIN } };
+		struct answer answer = { 0 };
+		unsigned count = play ? play_fds(play, fds + 1, MAX_FDS - 1) : 0;
+
+		if (poll(fds, count + 1, end_ns ? 100 : -1) < 0)
+			continue;
+		if (play)
+			play_serve(play, fds + 1, count);
+		if (fds[0].revents) {
+			if (recv(sock, &c, sizeof(c), 0) != sizeof(c))
+				_exit(0);
+			if (c.op == OP_AWAIT || c.op == OP_AWAIT_WATCHES)
+				end_ns = io_now_ns() + AWAIT_NS;
+			else
+				send_answer(sock, &answer, obey(&play, &c, &answer));
+		}
+		if (end_ns && (has_come(play, &c) || io_now_ns() > end_ns)) {
+			send_answer(sock, &answer, has_come(play, &c));
+			end_ns = 0;
+		}
+	}
+}
+
+static int private_run(void)
 {
 	if (unshare(CLONE_NEWNS) && unshare(CLONE_NEWUSER | CLONE_NEWNS))
 		return 77;
@@ -80,580 +186,149 @@ int double_private_run(void)
 	return 0;
 }
 
-static void node(struct vm *vm, const char *value, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-static void node(struct vm *vm, const char *value, const char *format, ...)
+int double_prepare(void)
 {
-	char path[128];
-	va_list args;
+	int pair[2];
+	pid_t pid;
 
-	va_start(args, format);
-	vsnprintf(path, sizeof(path), format, args);
-	va_end(args);
-	xs_host_write(vm->xs, path, value, false);
-}
-
-static unsigned number_at(struct vm *vm, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
-static unsigned number_at(struct vm *vm, const char *format, ...)
-{
-	_cleanup_free_ char *value = NULL;
-	char path[128];
-	va_list args;
-	size_t len;
-
-	va_start(args, format);
-	vsnprintf(path, sizeof(path), format, args);
-	va_end(args);
-	value = xs_host_read(vm->xs, path, &len);
-	return value ? (unsigned)atoi(value) : 0;
-}
-
-/* ---- what sfd does with requests ---- */
-
-static void reply(struct vm *vm, const char *key, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-static void reply(struct vm *vm, const char *key, const char *format, ...)
-{
-	char path[128], text[256];
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	snprintf(path, sizeof(path), SF_XS_REPLY "/%s", key);
-	xs_host_write(vm->xs, path, text, true);
-}
-
-/* A ticket's clone has ended; the last one makes it done. */
-static void end_clone(struct host_double *d, unsigned ticket, unsigned id, const char *state,
-		      int status, const char *reason)
-{
-	struct vm *parent = &d->vm[0];
-	unsigned running = number_at(parent, SF_XS_TICKET "/%u/running", ticket);
-	char number[12];
-
-	snprintf(number, sizeof(number), "%d", status);
-	if (!strcmp(state, SF_CLONE_EXITED))
-		node(parent, number, SF_XS_TICKET "/%u/clone/%u/status", ticket, id);
-	else
-		node(parent, reason, SF_XS_TICKET "/%u/clone/%u/reason", ticket, id);
-	node(parent, state, SF_XS_TICKET "/%u/clone/%u/state", ticket, id);
-	snprintf(number, sizeof(number), "%u", running - 1);
-	node(parent, number, SF_XS_TICKET "/%u/running", ticket);
-	if (running == 1)
-		node(parent, SF_TICKET_DONE, SF_XS_TICKET "/%u/state", ticket);
-}
-
-static void do_ticket(struct vm *vm, const char *key, const char *request)
-{
-	struct host_double *d = vm->d;
-	unsigned n = (unsigned)atoi(request + strlen("ticket ")),
-		 granted = n < DOUBLE_ROOM ? n : DOUBLE_ROOM;
-	unsigned ticket = vm->id ? d->ticket : d->next_ticket++;
-	char number[12];
-
-	snprintf(number, sizeof(number), "%u", granted);
-	node(vm, number, SF_XS_TICKET "/%u/granted", ticket);
-	node(vm, SF_TICKET_GRANTED, SF_XS_TICKET "/%u/state", ticket);
-	reply(vm, key, "ok %u %u", ticket, granted);
-}
-
-/* The clones of a ticket are there. Return: how many. */
-static unsigned make_clones(struct host_double *d, unsigned ticket)
-{
-	struct vm *parent = &d->vm[0];
-	unsigned made = number_at(parent, SF_XS_TICKET "/%u/granted", ticket);
-	char text[32];
-
-	d->ticket = ticket;
-	for (unsigned id = 1; id <= made; id++) {
-		node(parent, SF_CLONE_RUNNING, SF_XS_TICKET "/%u/clone/%u/state", ticket, id);
-		node(parent, "h2", SF_XS_TICKET "/%u/clone/%u/host", ticket, id);
-		snprintf(text, sizeof(text), "10.7.%u.%u", ticket, id);
-		node(parent, text, SF_XS_TICKET "/%u/clone/%u/address", ticket, id);
+	if (private_run())
+		return 77;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		return 1;
+	pid = fork();
+	if (!pid) {
+		close(pair[0]);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		signal(SIGPIPE, SIG_IGN); /* a client may be gone before its answer */
+		live(pair[1]);
 	}
-	snprintf(text, sizeof(text), "%u", made);
-	node(parent, text, SF_XS_TICKET "/%u/running", ticket);
-	node(parent, SF_TICKET_RUNNING, SF_XS_TICKET "/%u/state", ticket);
-	for (unsigned vm = 0; vm < DOUBLE_VMS; vm++)
-		node(&d->vm[vm], text, SF_XS_ROOT "/count");
-	snprintf(text, sizeof(text), "%u", ticket);
-	node(parent, text, SF_XS_ROOT "/last-ticket");
-	return made;
+	close(pair[1]);
+	double_sock = pair[0];
+	return pid < 0;
 }
 
-static void do_clone(struct vm *vm, const char *key, const char *request)
+/* ---- in the test ---- */
+
+static long ask(const struct command *c, struct answer *answer)
 {
-	unsigned ticket = (unsigned)atoi(request + strlen("clone "));
-	_cleanup_free_ char *state = NULL;
-	char path[64];
-	size_t len;
+	struct answer mine;
 
-	snprintf(path, sizeof(path), SF_XS_TICKET "/%u/state", ticket);
-	state = xs_host_read(vm->xs, path, &len);
-	if (!state)
-		reply(vm, key, "error ENOENT there is no ticket %u", ticket);
-	else if (vm->id)
-		reply(vm, key, "ok %u %u", vm->id, number_at(vm, SF_XS_ROOT "/count"));
-	else if (strcmp(state, SF_TICKET_GRANTED))
-		reply(vm, key, "error EBUSY ticket %u has been used", ticket);
-	else
-		reply(vm, key, "ok 0 %u", make_clones(vm->d, ticket));
-}
-
-static void do_checkpoint(struct vm *vm, const char *key, const char *request)
-{
-	(void)request;
-	if (!vm->id)
-		vm->d->checkpoint++;
-	reply(vm, key, "ok %u %u %u", vm->d->checkpoint, vm->id, vm->id ? DOUBLE_ROOM : 0);
-}
-
-static void do_create(struct vm *vm, const char *key, const char *request)
-{
-	unsigned checkpoint = 0, ticket = 0;
-
-	if (sscanf(request, "create %u %u", &checkpoint, &ticket) != 2 ||
-	    checkpoint != vm->d->checkpoint)
-		reply(vm, key, "error ENOENT there is no checkpoint %u", checkpoint);
-	else
-		reply(vm, key, "ok %u", make_clones(vm->d, ticket));
-}
-
-static void do_kill(struct vm *vm, const char *key, const char *request)
-{
-	unsigned ticket = (unsigned)atoi(request + strlen("kill "));
-	unsigned made = number_at(vm, SF_XS_TICKET "/%u/granted", ticket);
-
-	for (unsigned id = 1; id <= made; id++) {
-		_cleanup_free_ char *state = NULL;
-		char path[64];
-		size_t len;
-
-		snprintf(path, sizeof(path), SF_XS_TICKET "/%u/clone/%u/state", ticket, id);
-		state = xs_host_read(vm->xs, path, &len);
-		if (state && !strcmp(state, SF_CLONE_RUNNING))
-			end_clone(vm->d, ticket, id, SF_CLONE_KILLED, 0, "by sf_kill_ticket()");
-	}
-	reply(vm, key, "ok");
-}
-
-/* The agent's part of a release. */
-static void remove_results(unsigned ticket)
-{
-	char path[128];
-
-	for (unsigned id = 1; id < DOUBLE_VMS; id++) {
-		snprintf(path, sizeof(path), AGENT_RESULT_DIR "/%u.%u", ticket, id);
-		unlink(path);
-	}
-}
-
-static void do_release(struct vm *vm, const char *key, const char *request)
-{
-	unsigned ticket = (unsigned)atoi(request + strlen("release "));
-	char path[64];
-
-	snprintf(path, sizeof(path), SF_XS_TICKET "/%u", ticket);
-	if (number_at(vm, SF_XS_TICKET "/%u/running", ticket))
-		reply(vm, key, "error EBUSY clones of ticket %u live", ticket);
-	else if (xs_host_remove(vm->xs, path))
-		reply(vm, key, "error ENOENT there is no ticket %u", ticket);
-	else
-		reply(vm, key, "ok");
-	if (!number_at(vm, SF_XS_TICKET "/%u/running", ticket))
-		remove_results(ticket);
-}
-
-static void do_drop(struct vm *vm, const char *key, const char *request)
-{
-	(void)request;
-	reply(vm, key, "ok");
-}
-
-/* The VM ends: the process that plays it is killed; what it left goes to the parent. */
-static void do_exit(struct vm *vm, const char *key, const char *request)
-{
-	struct host_double *d = vm->d;
-	_cleanup_fd_ int fd = -1;
-	char path[128], number[12];
-
-	if (!vm->id) {
-		reply(vm, key, "error EPERM this VM is no clone");
-		return;
-	}
-	if (vm->result_bytes) {
-		snprintf(path, sizeof(path), AGENT_RESULT_DIR "/%u.%u", d->ticket, vm->id);
-		fd = creat(path, 0644);
-		if (fd < 0 || io_write_full(fd, vm->result, vm->result_bytes))
-			abort();
-		snprintf(number, sizeof(number), "%zu", vm->result_bytes);
-		node(&d->vm[0], number, SF_XS_TICKET "/%u/clone/%u/result", d->ticket, vm->id);
-	}
-	kill(atoi(key), SIGKILL);
-	end_clone(d, d->ticket, vm->id, SF_CLONE_EXITED, atoi(request + strlen("exit ")), NULL);
-}
-
-static const struct {
-	const char *verb;
-	void (*play)(struct vm *vm, const char *key, const char *request);
-} verbs[] = {
-	{ "ticket ", do_ticket }, { "clone ", do_clone }, { "checkpoint", do_checkpoint },
-	{ "create ", do_create }, { "kill ", do_kill },	  { "release ", do_release },
-	{ "drop ", do_drop },	  { "exit ", do_exit },
-};
-
-static void asked(struct vm *vm, const char *key, const char *request)
-{
-	struct host_double *d = vm->d;
-
-	if (!vm->id && d->request_count < REQUESTS)
-		snprintf(d->requests[d->request_count++], SF_XS_REQUEST_MAX + 1, "%s", request);
-	pthread_cond_broadcast(&d->changed);
-	for (unsigned i = 0; !vm->id && i < ANSWERS; i++) {
-		if (!d->answers[i].verb[0] ||
-		    strncmp(request, d->answers[i].verb, strlen(d->answers[i].verb)))
-			continue;
-		if (d->answers[i].answer[0])
-			reply(vm, key, "%s", d->answers[i].answer);
-		else
-			snprintf(d->unanswered, sizeof(d->unanswered), "%s", key);
-		return;
-	}
-	for (unsigned i = 0; i < ARRAY_SIZE(verbs); i++) {
-		if (!strncmp(request, verbs[i].verb, strlen(verbs[i].verb))) {
-			verbs[i].play(vm, key, request);
-			return;
-		}
-	}
-	reply(vm, key, "error EINVAL unknown: %s", request);
-}
-
-/* A node was written or removed by the guest; a hook of the XenStore server. */
-static void on_changed(void *arg, const char *path, const char *value, size_t len)
-{
-	struct vm *vm = arg;
-	const char *at = strstr(path, SF_XS_REQUEST "/");
-	char request[SF_XS_REQUEST_MAX + 1], key[SF_XS_KEY_MAX + 1];
-
-	if (!at || !value || !len || len > SF_XS_REQUEST_MAX)
-		return;
-	memcpy(request, value, len);
-	request[len] = 0;
-	snprintf(key, sizeof(key), "%s", at + strlen(SF_XS_REQUEST "/"));
-	xs_host_remove(vm->xs, path);
-	asked(vm, key, request);
-}
-
-static void on_send(void *arg, const void *bytes, size_t len)
-{
-	struct vm *vm = arg;
-
-	door_send(vm->door, bytes, len);
-}
-
-/* ---- what the agent does ---- */
-
-static void agent_result(struct host_double *d, unsigned vm, uint64_t bytes, int fd)
-{
-	d->vm[vm].result_bytes = bytes < RESULT_BYTES ? (size_t)bytes : RESULT_BYTES;
-	if (pread(fd, d->vm[vm].result, d->vm[vm].result_bytes, 0) !=
-	    (ssize_t)d->vm[vm].result_bytes)
+	if (!answer)
+		answer = &mine;
+	if (send(double_sock, c, sizeof(*c), MSG_NOSIGNAL) != sizeof(*c) ||
+	    io_read_full(double_sock, answer, sizeof(*answer))) {
+		fprintf(stderr, "the double is gone\n");
 		abort();
-}
-
-static void serve_agent(struct host_double *d)
-{
-	_cleanup_fd_ int sock = accept4(d->agent, NULL, NULL, SOCK_CLOEXEC), fd = -1;
-	struct agent_sock_request request;
-	struct agent_sock_reply answer = { .error = d->behaviour };
-	struct ucred who = { 0 };
-	socklen_t len = sizeof(who);
-	unsigned nfds, vm = 0;
-
-	if (sock < 0 ||
-	    io_recv_fds(sock, &request, sizeof(request), &fd, 1, &nfds) != sizeof(request))
-		return;
-	getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &who, &len);
-	for (unsigned i = 0; i < DOUBLE_VMS; i++) {
-		if (door_knows(d->vm[i].door, who.pid))
-			vm = i;
 	}
-	if (d->behaviour < 0)
-		return;
-	if (!d->behaviour && request.op == AGENT_SOCK_RESULT && nfds)
-		agent_result(d, vm, request.value, fd);
-	else if (!d->behaviour && request.op == AGENT_SOCK_ARRIVED)
-		d->arrived = (unsigned)request.value;
-	io_send_fds(sock, &answer, sizeof(answer), NULL, 0);
-	pthread_cond_broadcast(&d->changed);
+	return answer->value;
 }
 
-/* ---- the thread ---- */
-
-static void *serve(void *arg)
+static void put_text(struct command *c, unsigned which, const char *text)
 {
-	struct host_double *d = arg;
-	sigset_t pipes;
-
-	/* a connection may end before its answer is written */
-	sigemptyset(&pipes);
-	sigaddset(&pipes, SIGPIPE);
-	pthread_sigmask(SIG_BLOCK, &pipes, NULL);
-	for (;;) {
-		struct pollfd fds[MAX_DOORS_FDS] = { { .fd = d->wake[0], .events = POLLIN },
-						     { .fd = d->agent, .events = POLLIN } };
-		unsigned count = 2;
-
-		pthread_mutex_lock(&d->lock);
-		for (unsigned i = 0; i < DOUBLE_VMS; i++)
-			count += door_fds(d->vm[i].door, fds + count, MAX_DOORS_FDS - count);
-		pthread_mutex_unlock(&d->lock);
-		if (poll(fds, count, -1) < 0)
-			continue;
-		pthread_mutex_lock(&d->lock);
-		if (d->stop) {
-			pthread_mutex_unlock(&d->lock);
-			return NULL;
-		}
-		if (fds[1].revents)
-			serve_agent(d);
-		for (unsigned i = 0; i < DOUBLE_VMS; i++)
-			door_serve(d->vm[i].door, fds + 2, count - 2);
-		pthread_cond_broadcast(&d->changed);
-		pthread_mutex_unlock(&d->lock);
-	}
+	if (which)
+		c->null = !text;
+	snprintf(c->text[which], sizeof(c->text[which]), "%s", text ? text : "");
 }
 
-static void vm_start(struct host_double *d, unsigned id)
+static long ask_about(enum op op, unsigned a, const char *text)
 {
-	struct vm *vm = &d->vm[id];
-	const struct xs_hooks hooks = { .send = on_send, .changed = on_changed };
-	char text[12];
+	struct command c = { .op = op, .a = a };
 
-	vm->d = d;
-	vm->id = id;
-	vm->xs = xs_create(id + 1, NULL, &hooks, vm);
-	vm->door = vm->xs ? door_open(vm->xs, sockets[id]) : NULL;
-	if (!vm->door)
-		abort();
-	snprintf(text, sizeof(text), "%u", id);
-	node(vm, SF_XS_VERSION, SF_XS_ROOT "/version");
-	node(vm, text, SF_XS_ROOT "/id");
-	node(vm, "vm-double", "name");
-	node(vm, "1024", SF_XS_ROOT "/limit");
-	node(vm, "10.7.0.1", SF_XS_ROOT "/net/base");
-	node(vm, "10.7.255.254", SF_XS_ROOT "/net/gateway");
-	xs_host_write(vm->xs, SF_XS_REQUEST, "", true);
-	xs_host_write(vm->xs, SF_XS_REPLY, "", true);
+	put_text(&c, 0, text);
+	return ask(&c, NULL);
 }
 
-static int agent_listen(void)
+void double_start(void)
 {
-	struct sockaddr_un at = { .sun_family = AF_UNIX, .sun_path = AGENT_SOCKET };
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-
-	unlink(AGENT_SOCKET);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof(at)) || listen(fd, 8))
-		abort();
-	return fd;
+	ask_about(OP_START, 0, NULL);
 }
 
-struct host_double *double_start(void)
+void double_stop(void)
 {
-	struct host_double *d = calloc(1, sizeof(*d));
-
-	if (!d || pipe2(d->wake, O_CLOEXEC))
-		abort();
-	pthread_mutex_init(&d->lock, NULL);
-	pthread_cond_init(&d->changed, NULL);
-	d->next_ticket = 1;
-	d->agent = agent_listen();
-	for (unsigned i = 0; i < DOUBLE_VMS; i++)
-		vm_start(d, i);
-	if (pthread_create(&d->thread, NULL, serve, d))
-		abort();
-	return d;
+	ask_about(OP_STOP, 0, NULL);
 }
 
-static void wake(struct host_double *d)
+void double_set(unsigned vm, const char *path, const char *value)
 {
-	if (write(d->wake[1], "", 1) != 1)
-		abort();
+	struct command c = { .op = OP_SET, .a = vm };
+
+	put_text(&c, 0, path);
+	put_text(&c, 1, value);
+	ask(&c, NULL);
 }
 
-void double_stop(struct host_double *d)
+void double_answer(const char *verb, const char *answer)
 {
-	pthread_mutex_lock(&d->lock);
-	d->stop = true;
-	pthread_mutex_unlock(&d->lock);
-	wake(d);
-	pthread_join(d->thread, NULL);
-	for (unsigned i = 0; i < DOUBLE_VMS; i++) {
-		door_close(d->vm[i].door);
-		xs_destroy(d->vm[i].xs);
-	}
-	for (unsigned ticket = 1; ticket < d->next_ticket; ticket++)
-		remove_results(ticket);
-	close(d->agent);
-	close(d->wake[0]);
-	close(d->wake[1]);
-	unlink(AGENT_SOCKET);
-	free(d);
+	struct command c = { .op = OP_ANSWER };
+
+	put_text(&c, 0, verb);
+	put_text(&c, 1, answer);
+	ask(&c, NULL);
 }
 
-/* ---- what tests do ---- */
-
-void double_set(struct host_double *d, unsigned vm, const char *path, const char *value)
+void double_answer_late(const char *answer)
 {
-	pthread_mutex_lock(&d->lock);
-	if (value)
-		xs_host_write(d->vm[vm].xs, path, value, false);
-	else
-		xs_host_remove(d->vm[vm].xs, path);
-	pthread_mutex_unlock(&d->lock);
+	ask_about(OP_ANSWER_LATE, 0, answer);
 }
 
-void double_answer(struct host_double *d, const char *verb, const char *answer)
+void double_agent(int behaviour)
 {
-	unsigned i;
+	struct command c = { .op = OP_AGENT, .n = behaviour };
 
-	pthread_mutex_lock(&d->lock);
-	for (i = 0; i < ANSWERS && d->answers[i].verb[0] && strcmp(d->answers[i].verb, verb); i++)
-		;
-	if (i == ANSWERS)
-		abort();
-	snprintf(d->answers[i].verb, sizeof(d->answers[i].verb), "%s", answer ? verb : "-");
-	snprintf(d->answers[i].answer, sizeof(d->answers[i].answer), "%s", answer ? answer : "");
-	pthread_mutex_unlock(&d->lock);
+	ask(&c, NULL);
 }
 
-void double_answer_late(struct host_double *d, const char *answer)
+void double_end_clone(unsigned ticket, unsigned id, const char *state, int status,
+		      const char *reason)
 {
-	pthread_mutex_lock(&d->lock);
-	reply(&d->vm[0], d->unanswered, "%s", answer);
-	pthread_mutex_unlock(&d->lock);
+	struct command c = { .op = OP_END_CLONE, .a = ticket, .b = id, .n = status };
+
+	put_text(&c, 0, state);
+	put_text(&c, 1, reason);
+	ask(&c, NULL);
 }
 
-void double_agent(struct host_double *d, int behaviour)
+void double_drop(void)
 {
-	pthread_mutex_lock(&d->lock);
-	d->behaviour = behaviour;
-	pthread_mutex_unlock(&d->lock);
+	ask_about(OP_DROP, 0, NULL);
 }
 
-void double_end_clone(struct host_double *d, unsigned ticket, unsigned id, const char *state,
-		      int status, const char *reason)
+bool double_await(const char *words, unsigned times)
 {
-	pthread_mutex_lock(&d->lock);
-	end_clone(d, ticket, id, state, status, reason);
-	pthread_mutex_unlock(&d->lock);
+	return ask_about(OP_AWAIT, times, words);
 }
 
-void double_drop(struct host_double *d)
+unsigned double_count(const char *words)
 {
-	pthread_mutex_lock(&d->lock);
-	for (unsigned i = 0; i < DOUBLE_VMS; i++)
-		door_drop(d->vm[i].door);
-	pthread_mutex_unlock(&d->lock);
+	return (unsigned)ask_about(OP_COUNT, 0, words);
 }
 
-static unsigned count_locked(const struct host_double *d, const char *words)
+void double_forget(void)
 {
-	unsigned count = 0;
-
-	for (unsigned i = 0; i < d->request_count; i++)
-		count += !strncmp(d->requests[i], words, strlen(words));
-	return count;
+	ask_about(OP_FORGET, 0, NULL);
 }
 
-unsigned double_count(struct host_double *d, const char *words)
+bool double_await_watches(unsigned watches)
 {
-	unsigned count;
-
-	pthread_mutex_lock(&d->lock);
-	count = count_locked(d, words);
-	pthread_mutex_unlock(&d->lock);
-	return count;
+	return ask_about(OP_AWAIT_WATCHES, watches, NULL);
 }
 
-void double_forget(struct host_double *d)
+unsigned double_leftovers(void)
 {
-	pthread_mutex_lock(&d->lock);
-	d->request_count = 0;
-	d->arrived = 0;
-	pthread_mutex_unlock(&d->lock);
+	return (unsigned)ask_about(OP_LEFTOVERS, 0, NULL);
 }
 
-static struct timespec await_end(void)
+unsigned double_arrived(void)
 {
-	struct timespec end;
-
-	clock_gettime(CLOCK_REALTIME, &end);
-	end.tv_sec += AWAIT_S;
-	return end;
+	return (unsigned)ask_about(OP_ARRIVED, 0, NULL);
 }
 
-bool double_await(struct host_double *d, const char *words, unsigned times)
+size_t double_result(unsigned vm, char *data, size_t room)
 {
-	struct timespec end = await_end();
-	int rc = 0;
+	struct command c = { .op = OP_RESULT, .a = vm };
+	struct answer answer;
+	size_t len = (size_t)ask(&c, &answer);
 
-	pthread_mutex_lock(&d->lock);
-	while (count_locked(d, words) < times && !rc)
-		rc = pthread_cond_timedwait(&d->changed, &d->lock, &end);
-	pthread_mutex_unlock(&d->lock);
-	return !rc;
-}
-
-bool double_await_watches(struct host_double *d, unsigned watches)
-{
-	struct timespec end = await_end();
-	int rc = 0;
-
-	pthread_mutex_lock(&d->lock);
-	while (door_watches(d->vm[0].door) != watches && !rc)
-		rc = pthread_cond_timedwait(&d->changed, &d->lock, &end);
-	pthread_mutex_unlock(&d->lock);
-	return !rc;
-}
-
-static void count_one(void *arg, const char *name)
-{
-	(void)name;
-	++*(unsigned *)arg;
-}
-
-unsigned double_leftovers(struct host_double *d)
-{
-	unsigned count;
-
-	pthread_mutex_lock(&d->lock);
-	count = door_watches(d->vm[0].door);
-	xs_host_list(d->vm[0].xs, SF_XS_REPLY, count_one, &count);
-	xs_host_list(d->vm[0].xs, SF_XS_REQUEST, count_one, &count);
-	pthread_mutex_unlock(&d->lock);
-	return count;
-}
-
-unsigned double_arrived(struct host_double *d)
-{
-	unsigned arrived;
-
-	pthread_mutex_lock(&d->lock);
-	arrived = d->arrived;
-	pthread_mutex_unlock(&d->lock);
-	return arrived;
-}
-
-size_t double_result(struct host_double *d, unsigned vm, char *data, size_t room)
-{
-	size_t len;
-
-	pthread_mutex_lock(&d->lock);
-	len = d->vm[vm].result_bytes;
-	memcpy(data, d->vm[vm].result, len < room ? len : room);
-	pthread_mutex_unlock(&d->lock);
+	memcpy(data, answer.data, room < DATA_ROOM ? room : DATA_ROOM);
 	return len;
 }

@@ -21,61 +21,62 @@
 #define DOUBLE_VMS  4 /* the parent and three clones */
 #define DOUBLE_ROOM 3 /* clones the "hosts" have room for */
 
-struct host_double;
+/*
+ * Gives this process a /run of its own and begins the double's process; to be called first. Return:
+ * 0, or 77 where that is not allowed.
+ */
+int double_prepare(void);
 
-/* Gives this process a /run of its own. Return: 0, or 77 where that is not allowed. */
-int double_private_run(void);
-
-struct host_double *double_start(void);
-void double_stop(struct host_double *d);
+void double_start(void);
+void double_stop(void);
 
 /* Where VM `vm` has its XenStore. */
 const char *double_socket(unsigned vm);
 
 /* Writes (value NULL: removes) a node of a VM's tree; relative to its home. */
-void double_set(struct host_double *d, unsigned vm, const char *path, const char *value);
+void double_set(unsigned vm, const char *path, const char *value);
 
 /*
  * From now on requests of VM 0 that begin with `verb` get this answer; "" none at all, NULL the
  * usual.
  */
-void double_answer(struct host_double *d, const char *verb, const char *answer);
+void double_answer(const char *verb, const char *answer);
 
 /* Answers the last request that got none. */
-void double_answer_late(struct host_double *d, const char *answer);
+void double_answer_late(const char *answer);
 
 /* What the agent does with requests: 0 serves, an errno refuses, -1 hangs up without an answer. */
-void double_agent(struct host_double *d, int behaviour);
+void double_agent(int behaviour);
 
 /* A clone of the running ticket ends. `status` counts for "exited", `reason` for others. */
-void double_end_clone(struct host_double *d, unsigned ticket, unsigned id, const char *state,
-		      int status, const char *reason);
+void double_end_clone(unsigned ticket, unsigned id, const char *state, int status,
+		      const char *reason);
 
 /* Closes every connection to XenStore; new ones are taken. */
-void double_drop(struct host_double *d);
+void double_drop(void);
 
 /*
  * Waits until VM 0 has asked for something that begins with `words`, `times` times. Return: false
  * after 10 s.
  */
-bool double_await(struct host_double *d, const char *words, unsigned times);
+bool double_await(const char *words, unsigned times);
 
 /* Return: how many requests of VM 0 that begin with `words` came. */
-unsigned double_count(struct host_double *d, const char *words);
+unsigned double_count(const char *words);
 
 /* Forgets the requests that came. */
-void double_forget(struct host_double *d);
+void double_forget(void);
 
 /* Waits until VM 0 has `watches` watches. Return: false after 10 s. */
-bool double_await_watches(struct host_double *d, unsigned watches);
+bool double_await_watches(unsigned watches);
 
 /* Return: answers in VM 0's tree that nobody has taken away, and watches. */
-unsigned double_leftovers(struct host_double *d);
+unsigned double_leftovers(void);
 
 /* Return: the id of the last "arrived" at the agent; 0: none. */
-unsigned double_arrived(struct host_double *d);
+unsigned double_arrived(void);
 
 /* The result that VM `vm` gave. Return: its length; 0: none. */
-size_t double_result(struct host_double *d, unsigned vm, char *data, size_t room);
+size_t double_result(unsigned vm, char *data, size_t room);
 
 #endif

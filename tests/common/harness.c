@@ -13,24 +13,21 @@
 
 #include "libsf/sf.h"
 
-struct host_double *host;
-
 void harness_set_up(void)
 {
-	host = double_start();
+	double_start();
 }
 
 void harness_tear_down(void)
 {
-	double_stop(host);
-	host = NULL;
+	double_stop();
 }
 
 int harness_main(CU_SuiteInfo *suites)
 {
 	unsigned failed;
 
-	if (double_private_run()) {
+	if (double_prepare()) {
 		fprintf(stderr, "skipped: mounting is not allowed here\n");
 		return 77;
 	}

@@ -8,9 +8,6 @@
 
 #include "tests/common/double.h"
 
-/* The double of the test that runs. */
-extern struct host_double *host;
-
 /* For CU_SuiteInfo: a fresh double before each test, and its end after it. */
 void harness_set_up(void);
 void harness_tear_down(void);

@@ -28,11 +28,11 @@ int main()
 END
 cp "$dir/user.c" "$dir/user.cc"
 strict="-Wall -Wextra -Werror -pedantic-errors -I$top_srcdir/libsf"
-${CC:-cc} -std=c99 $strict -o "$dir/user-c" "$dir/user.c" -L"$lib" -lsf
+${CC:-cc} -std=c99 $strict -o "$dir/user-c" "$dir/user.c" -L"$lib" -lsf ${LDFLAGS-}
 LD_LIBRARY_PATH=$lib "$dir/user-c"
 if ! command -v "${CXX:-g++}" >/dev/null; then
 	echo "no C++ compiler: only C was tried"
 	exit 77
 fi
-${CXX:-g++} -std=c++11 $strict -o "$dir/user-cxx" "$dir/user.cc" -L"$lib" -lsf
+${CXX:-g++} -std=c++11 $strict -o "$dir/user-cxx" "$dir/user.cc" -L"$lib" -lsf ${LDFLAGS-}
 LD_LIBRARY_PATH=$lib "$dir/user-cxx"

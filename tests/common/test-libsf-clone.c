@@ -35,13 +35,13 @@ static void no_xenstore_is_enodev(void)
 static void xenstore_of_another_host_is_enosys(void)
 {
 	harness_set_up();
-	double_set(host, 0, "snowflock/version", NULL);
+	double_set(0, "snowflock/version", NULL);
 	CU_ASSERT_EQUAL(sf_id(), -1);
 	CU_ASSERT(harness_failed(ENOSYS, "does not make clones"));
-	double_set(host, 0, "snowflock/version", "99");
+	double_set(0, "snowflock/version", "99");
 	CU_ASSERT_EQUAL(sf_clone(1), -1);
 	CU_ASSERT(harness_failed(ENOSYS, "version 99"));
-	CU_ASSERT_EQUAL(double_count(host, ""), 0);
+	CU_ASSERT_EQUAL(double_count(""), 0);
 	harness_tear_down();
 }
 
@@ -51,11 +51,11 @@ static void id_and_count_are_the_trees(void)
 {
 	CU_ASSERT_EQUAL(sf_id(), 0);
 	CU_ASSERT_EQUAL(sf_count(), 0);
-	double_set(host, 0, "snowflock/id", "7");
-	double_set(host, 0, "snowflock/count", "9");
+	double_set(0, "snowflock/id", "7");
+	double_set(0, "snowflock/count", "9");
 	CU_ASSERT_EQUAL(sf_id(), 7);
 	CU_ASSERT_EQUAL(sf_count(), 9);
-	double_set(host, 0, "snowflock/id", "seven");
+	double_set(0, "snowflock/id", "seven");
 	CU_ASSERT_EQUAL(sf_id(), -1);
 	CU_ASSERT(harness_failed(EPROTO, "seven"));
 	CU_ASSERT_STRING_EQUAL(sf_version(), PACKAGE_VERSION);
@@ -70,11 +70,11 @@ static void addresses_of_parent_and_clones(void)
 	CU_ASSERT_EQUAL(sf_address(1, text, sizeof(text)), -1);
 	CU_ASSERT(harness_failed(ENOENT, "no clone 1"));
 	/* what the host wrote for the last operation comes before what can be reckoned */
-	double_set(host, 0, "snowflock/count", "300");
+	double_set(0, "snowflock/count", "300");
 	CU_ASSERT_EQUAL(sf_address(260, text, sizeof(text)), 0);
 	CU_ASSERT_STRING_EQUAL(text, "10.7.1.5");
-	double_set(host, 0, "snowflock/last-ticket", "4");
-	double_set(host, 0, "snowflock/ticket/4/clone/260/address", "10.9.9.9");
+	double_set(0, "snowflock/last-ticket", "4");
+	double_set(0, "snowflock/ticket/4/clone/260/address", "10.9.9.9");
 	CU_ASSERT_EQUAL(sf_address(260, text, sizeof(text)), 0);
 	CU_ASSERT_STRING_EQUAL(text, "10.9.9.9");
 	CU_ASSERT_EQUAL(sf_address_ticket(4, 260, text, sizeof(text)), 0);
@@ -85,7 +85,7 @@ static void addresses_of_parent_and_clones(void)
 	CU_ASSERT(harness_failed(ENOSPC, "8 bytes"));
 	CU_ASSERT_EQUAL(sf_address(301, text, sizeof(text)), -1);
 	CU_ASSERT(harness_failed(ENOENT, "no clone 301"));
-	double_set(host, 0, "snowflock/net", NULL);
+	double_set(0, "snowflock/net", NULL);
 	CU_ASSERT_EQUAL(sf_address(0, text, sizeof(text)), -1);
 	CU_ASSERT(harness_failed(ENOENT, "no network"));
 }
@@ -96,10 +96,10 @@ static void parent_gets_0_and_leaves_nothing(void)
 {
 	CU_ASSERT_EQUAL(sf_clone(2), 0);
 	CU_ASSERT_EQUAL(sf_count(), 2);
-	CU_ASSERT_EQUAL(double_count(host, "ticket 2"), 1);
-	CU_ASSERT_EQUAL(double_count(host, "clone 1"), 1);
-	CU_ASSERT_EQUAL(double_arrived(host), 0);
-	CU_ASSERT_EQUAL(double_leftovers(host), 0);
+	CU_ASSERT_EQUAL(double_count("ticket 2"), 1);
+	CU_ASSERT_EQUAL(double_count("clone 1"), 1);
+	CU_ASSERT_EQUAL(double_arrived(), 0);
+	CU_ASSERT_EQUAL(double_leftovers(), 0);
 }
 
 static void fewer_clones_than_asked_is_no_error(void)
@@ -111,10 +111,10 @@ static void fewer_clones_than_asked_is_no_error(void)
 
 static void clone_gets_its_id_and_arrives(void)
 {
-	double_answer(host, "clone ", "ok 2 3");
+	double_answer("clone ", "ok 2 3");
 	CU_ASSERT_EQUAL(sf_clone(3), 2);
-	CU_ASSERT_EQUAL(double_arrived(host), 2);
-	CU_ASSERT_EQUAL(double_leftovers(host), 0);
+	CU_ASSERT_EQUAL(double_arrived(), 2);
+	CU_ASSERT_EQUAL(double_leftovers(), 0);
 	/* the tickets are the parent's */
 	CU_ASSERT_EQUAL(sf_join(), -1);
 	CU_ASSERT(harness_failed(ECHILD, "no clones"));
@@ -122,8 +122,8 @@ static void clone_gets_its_id_and_arrives(void)
 
 static void clone_works_without_its_agent(void)
 {
-	double_answer(host, "clone ", "ok 1 3");
-	double_agent(host, -1);
+	double_answer("clone ", "ok 1 3");
+	double_agent(-1);
 	CU_ASSERT_EQUAL(sf_clone(3), 1);
 }
 
@@ -133,7 +133,7 @@ static void bad_counts_are_refused_here(void)
 	CU_ASSERT(harness_failed(EINVAL, "0 clones"));
 	CU_ASSERT_EQUAL(sf_clone(1025), -1);
 	CU_ASSERT(harness_failed(EINVAL, "1 to 1024"));
-	CU_ASSERT_EQUAL(double_count(host, ""), 0);
+	CU_ASSERT_EQUAL(double_count(""), 0);
 }
 
 static const struct {
@@ -160,19 +160,19 @@ static const struct {
 static void refusals_are_errno_and_sentence(void)
 {
 	for (unsigned i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
-		double_answer(host, "clone ", refusals[i].answer);
-		double_forget(host);
+		double_answer("clone ", refusals[i].answer);
+		double_forget();
 		CU_ASSERT_EQUAL(sf_clone(1), -1);
 		CU_ASSERT(harness_failed(refusals[i].number, refusals[i].sentence));
 		/* the ticket is not kept */
-		CU_ASSERT_EQUAL(double_count(host, "release "), 1);
+		CU_ASSERT_EQUAL(double_count("release "), 1);
 	}
-	double_answer(host, "ticket ", "error ENOSPC no host has room");
-	double_forget(host);
+	double_answer("ticket ", "error ENOSPC no host has room");
+	double_forget();
 	CU_ASSERT_EQUAL(sf_clone(1), -1);
 	CU_ASSERT(harness_failed(ENOSPC, "no host has room"));
-	CU_ASSERT_EQUAL(double_count(host, "clone "), 0);
-	CU_ASSERT_EQUAL(double_leftovers(host), 0);
+	CU_ASSERT_EQUAL(double_count("clone "), 0);
+	CU_ASSERT_EQUAL(double_leftovers(), 0);
 }
 
 static void *clone_once(void *result)
@@ -186,20 +186,20 @@ static void second_clone_at_once_is_ebusy(void)
 	pthread_t thread;
 	int first = -1;
 
-	double_answer(host, "clone ", ""); /* it hangs */
+	double_answer("clone ", ""); /* it hangs */
 	CU_ASSERT_FATAL(!pthread_create(&thread, NULL, clone_once, &first));
-	CU_ASSERT_FATAL(double_await(host, "clone ", 1));
+	CU_ASSERT_FATAL(double_await("clone ", 1));
 	CU_ASSERT_EQUAL(sf_clone(1), -1);
 	CU_ASSERT(harness_failed(EBUSY, "another thread"));
 	/* who waits for its clone holds up nobody */
 	CU_ASSERT_EQUAL(sf_id(), 0);
-	double_answer_late(host, "ok 0 1");
+	double_answer_late("ok 0 1");
 	pthread_join(thread, NULL);
 	CU_ASSERT_EQUAL(first, 0);
 	/* and then there is no other */
-	double_answer(host, "clone ", NULL);
+	double_answer("clone ", NULL);
 	CU_ASSERT_EQUAL(sf_clone(1), 0);
-	CU_ASSERT_EQUAL(double_leftovers(host), 0);
+	CU_ASSERT_EQUAL(double_leftovers(), 0);
 }
 
 /* ---- handlers ---- */
@@ -244,7 +244,7 @@ static void child_1(void)
 /* handlers of a clone run before it tells that it has arrived */
 static void child_2(void)
 {
-	note(double_arrived(host) ? '!' : 'y');
+	note(double_arrived() ? '!' : 'y');
 }
 
 static void handlers_run_around_a_clone(void)
@@ -257,16 +257,16 @@ static void handlers_run_around_a_clone(void)
 	CU_ASSERT_EQUAL(sf_clone(1), 0);
 	CU_ASSERT_STRING_EQUAL(trace, "bapq");
 	trace[0] = 0;
-	double_answer(host, "clone ", "ok 1 1");
+	double_answer("clone ", "ok 1 1");
 	CU_ASSERT_EQUAL(sf_clone(1), 1);
 	CU_ASSERT_STRING_EQUAL(trace, "baxy");
 	trace[0] = 0;
-	double_answer(host, "clone ", "error EIO no");
+	double_answer("clone ", "error EIO no");
 	CU_ASSERT_EQUAL(sf_clone(1), -1);
 	CU_ASSERT_STRING_EQUAL(trace, "bapq");
 	trace[0] = 0;
-	double_answer(host, "checkpoint", "ok 4 1 2");
-	double_forget(host);
+	double_answer("checkpoint", "ok 4 1 2");
+	double_forget();
 	CU_ASSERT_EQUAL(sf_checkpoint_parent(&checkpoint), 1);
 	CU_ASSERT_STRING_EQUAL(trace, "baxy");
 	trace[0] = 0;
@@ -287,23 +287,23 @@ static void checkpoint_and_clones_of_it(void)
 	CU_ASSERT_EQUAL(sf_create_clones(checkpoint + 5, ticket), -1);
 	CU_ASSERT(harness_failed(ENOENT, "no checkpoint 6"));
 	CU_ASSERT_EQUAL(sf_checkpoint_free(checkpoint), 0);
-	CU_ASSERT_EQUAL(double_count(host, "drop 1"), 1);
+	CU_ASSERT_EQUAL(double_count("drop 1"), 1);
 	CU_ASSERT_EQUAL(sf_checkpoint_parent(NULL), -1);
 	CU_ASSERT(harness_failed(EINVAL, "no place"));
-	CU_ASSERT_EQUAL(double_leftovers(host), 0);
+	CU_ASSERT_EQUAL(double_leftovers(), 0);
 }
 
 static void checkpoint_comes_back_in_its_clones(void)
 {
 	int checkpoint = 0;
 
-	double_answer(host, "checkpoint", "ok 5 3 3");
+	double_answer("checkpoint", "ok 5 3 3");
 	CU_ASSERT_EQUAL(sf_checkpoint_parent(&checkpoint), 3);
 	CU_ASSERT_EQUAL(checkpoint, 5);
-	CU_ASSERT_EQUAL(double_arrived(host), 3);
-	double_set(host, 0, "snowflock/id", "3");
+	CU_ASSERT_EQUAL(double_arrived(), 3);
+	double_set(0, "snowflock/id", "3");
 	CU_ASSERT_EQUAL(sf_checkpoint_free(checkpoint), 0);
-	CU_ASSERT_EQUAL(double_count(host, "drop"), 0);
+	CU_ASSERT_EQUAL(double_count("drop"), 0);
 }
 
 /* ---- the end ---- */
@@ -351,10 +351,10 @@ static void exit_in_the_parent_ends_the_process_alone(void)
 	int status = 7;
 
 	CU_ASSERT_EQUAL(harness_in_vm(0, quiet_exit, &status), 7);
-	CU_ASSERT_EQUAL(double_count(host, "exit 7"), 1);
+	CU_ASSERT_EQUAL(double_count("exit 7"), 1);
 	status = 256 + 9;
 	CU_ASSERT_EQUAL(harness_in_vm(0, quiet_exit, &status), 9);
-	CU_ASSERT_EQUAL(double_count(host, "exit 9"), 1);
+	CU_ASSERT_EQUAL(double_count("exit 9"), 1);
 	CU_ASSERT_EQUAL(sf_id(), 0);
 }
 
@@ -382,7 +382,7 @@ static void fork_begins_anew(void)
 	CU_ASSERT_EQUAL(harness_in_vm(1, child_process, NULL), 0);
 	CU_ASSERT_EQUAL(harness_in_vm(0, grandchild, NULL), 0);
 	CU_ASSERT_EQUAL(sf_id(), 0);
-	CU_ASSERT_EQUAL(double_leftovers(host), 0);
+	CU_ASSERT_EQUAL(double_leftovers(), 0);
 }
 
 static void *call_much(void *arg)
@@ -418,8 +418,8 @@ static void threads_do_not_disturb_each_other(void)
 		bad += (long)result;
 	}
 	CU_ASSERT_EQUAL(bad, 0);
-	CU_ASSERT_EQUAL(double_count(host, "ticket 1"), 300);
-	CU_ASSERT_EQUAL(double_leftovers(host), 0);
+	CU_ASSERT_EQUAL(double_count("ticket 1"), 300);
+	CU_ASSERT_EQUAL(double_leftovers(), 0);
 	/* libxenstore sets SIGPIPE aside for each exchange; it must be back */
 	sigaction(SIGPIPE, NULL, &after);
 	CU_ASSERT(after.sa_handler == SIG_DFL);
@@ -428,9 +428,9 @@ static void threads_do_not_disturb_each_other(void)
 static void a_new_agent_goes_unnoticed(void)
 {
 	CU_ASSERT_EQUAL(sf_id(), 0);
-	double_drop(host);
+	double_drop();
 	CU_ASSERT_EQUAL(sf_id(), 0);
-	double_drop(host);
+	double_drop();
 	CU_ASSERT_EQUAL(sf_clone(1), 0);
 }
 

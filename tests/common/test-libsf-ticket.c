@@ -29,16 +29,16 @@ static void hints_are_in_the_request(void)
 	struct sf_hints hints = SF_HINTS_INIT;
 
 	CU_ASSERT(sf_request_ticket(3, NULL) > 0);
-	CU_ASSERT_EQUAL(double_count(host, "ticket 3"), 1);
+	CU_ASSERT_EQUAL(double_count("ticket 3"), 1);
 	hints.vcpus = 2;
 	hints.per_host = 3;
 	hints.min = 1;
 	CU_ASSERT(sf_request_ticket(3, &hints) > 0);
-	CU_ASSERT_EQUAL(double_count(host, "ticket 3 vcpus=2 per-host=3 min=1"), 1);
+	CU_ASSERT_EQUAL(double_count("ticket 3 vcpus=2 per-host=3 min=1"), 1);
 	hints.vcpus = hints.per_host = 0;
-	double_forget(host);
+	double_forget();
 	CU_ASSERT(sf_request_ticket(3, &hints) > 0);
-	CU_ASSERT_EQUAL(double_count(host, "ticket 3 min=1"), 1);
+	CU_ASSERT_EQUAL(double_count("ticket 3 min=1"), 1);
 	hints.min = 4;
 	CU_ASSERT_EQUAL(sf_request_ticket(3, &hints), -1);
 	CU_ASSERT(harness_failed(EINVAL, "at least 4 of 3"));
@@ -59,8 +59,8 @@ static void hints_of_other_versions(void)
 	CU_ASSERT(harness_failed(E2BIG, "does not know"));
 	/* what is behind the size that a caller knows is not looked at */
 	CU_ASSERT(sf_request_ticket(1, &older) > 0);
-	CU_ASSERT_EQUAL(double_count(host, "ticket 1 vcpus=2"), 1);
-	CU_ASSERT_EQUAL(double_count(host, "ticket 1 vcpus=2 "), 0);
+	CU_ASSERT_EQUAL(double_count("ticket 1 vcpus=2"), 1);
+	CU_ASSERT_EQUAL(double_count("ticket 1 vcpus=2 "), 0);
 	older.size = 0;
 	CU_ASSERT_EQUAL(sf_request_ticket(1, &older), -1);
 	CU_ASSERT(harness_failed(EINVAL, "SF_HINTS_INIT"));
@@ -95,7 +95,7 @@ struct waiter {
 	pthread_t thread;
 	int ticket; /* 0: sf_join() */
 	int rc, number;
-	uint64_t end_ns;
+	_Atomic uint64_t end_ns;
 };
 
 static void *wait_in_thread(void *arg)
@@ -114,7 +114,7 @@ static void start_waiter(struct waiter *w, int ticket)
 	*w = (struct waiter){ .ticket = ticket };
 	if (pthread_create(&w->thread, NULL, wait_in_thread, w))
 		abort();
-	CU_ASSERT(double_await_watches(host, 2));
+	CU_ASSERT(double_await_watches(2));
 }
 
 static void join_waits_for_the_last(void)
@@ -124,15 +124,15 @@ static void join_waits_for_the_last(void)
 
 	CU_ASSERT_EQUAL_FATAL(sf_clone(2), 0);
 	start_waiter(&w, 0);
-	double_end_clone(host, 1, 2, SF_CLONE_EXITED, 0, NULL);
+	double_end_clone(1, 2, SF_CLONE_EXITED, 0, NULL);
 	CU_ASSERT_EQUAL(sf_id(), 0); /* who waits holds up nobody */
 	CU_ASSERT_EQUAL(w.end_ns, 0);
 	ended_ns = io_now_ns();
-	double_end_clone(host, 1, 1, SF_CLONE_LOST, 0, "h2 does not answer");
+	double_end_clone(1, 1, SF_CLONE_LOST, 0, "h2 does not answer");
 	pthread_join(w.thread, NULL);
 	CU_ASSERT_EQUAL(w.rc, 0);
 	CU_ASSERT(w.end_ns - ended_ns < PROMPT_NS);
-	CU_ASSERT_EQUAL(double_leftovers(host), 0);
+	CU_ASSERT_EQUAL(double_leftovers(), 0);
 	CU_ASSERT_EQUAL(sf_join(), -1);
 	CU_ASSERT(harness_failed(ECHILD, "no clones to wait for"));
 }
@@ -151,7 +151,7 @@ static void join_without_clones_is_echild(void)
 	CU_ASSERT(harness_failed(ENOENT, "no ticket 77"));
 	CU_ASSERT_EQUAL(sf_wait_any(0, 0), -1);
 	CU_ASSERT(harness_failed(ENOENT, "no ticket 0"));
-	CU_ASSERT_EQUAL(double_leftovers(host), 0);
+	CU_ASSERT_EQUAL(double_leftovers(), 0);
 }
 
 static void join_waits_for_every_clone_operation(void)
@@ -160,25 +160,25 @@ static void join_waits_for_every_clone_operation(void)
 	struct waiter w;
 
 	CU_ASSERT_EQUAL_FATAL(sf_clone(1), 0);
-	double_forget(host); /* the ticket of the test before was given back */
+	double_forget(); /* the ticket of the test before was given back */
 	CU_ASSERT_EQUAL_FATAL(sf_clone(1), 0);
 	CU_ASSERT_EQUAL_FATAL(sf_clone(1), 0);
-	double_end_clone(host, 3, 1, SF_CLONE_EXITED, 33, NULL);
-	double_end_clone(host, 1, 1, SF_CLONE_EXITED, 11, NULL);
+	double_end_clone(3, 1, SF_CLONE_EXITED, 33, NULL);
+	double_end_clone(1, 1, SF_CLONE_EXITED, 11, NULL);
 	start_waiter(&w, 0);
-	double_end_clone(host, 2, 1, SF_CLONE_EXITED, 22, NULL);
+	double_end_clone(2, 1, SF_CLONE_EXITED, 22, NULL);
 	pthread_join(w.thread, NULL);
 	CU_ASSERT_EQUAL(w.rc, 0);
 	/* the last one's clones can still be asked for, the others are given back */
 	CU_ASSERT_EQUAL(sf_status(1, &status), 0);
 	CU_ASSERT_EQUAL(status.status, 33);
-	CU_ASSERT_EQUAL(double_count(host, "release 1"), 1);
-	CU_ASSERT_EQUAL(double_count(host, "release 2"), 1);
-	CU_ASSERT_EQUAL(double_count(host, "release 3"), 0);
+	CU_ASSERT_EQUAL(double_count("release 1"), 1);
+	CU_ASSERT_EQUAL(double_count("release 2"), 1);
+	CU_ASSERT_EQUAL(double_count("release 3"), 0);
 	/* until the next clone */
 	CU_ASSERT_EQUAL(sf_clone(1), 0);
-	CU_ASSERT_EQUAL(double_count(host, "release 3"), 1);
-	double_end_clone(host, 4, 1, SF_CLONE_EXITED, 0, NULL);
+	CU_ASSERT_EQUAL(double_count("release 3"), 1);
+	double_end_clone(4, 1, SF_CLONE_EXITED, 0, NULL);
 	CU_ASSERT_EQUAL(sf_join(), 0);
 }
 
@@ -190,8 +190,8 @@ static void thread_that_waits_in_a_clone_is_told(void)
 	CU_ASSERT_EQUAL_FATAL(sf_clone(1), 0);
 	start_waiter(&w, 0);
 	cloned_ns = io_now_ns();
-	double_set(host, 0, "snowflock/ticket/1", NULL);
-	double_set(host, 0, "snowflock/id", "5");
+	double_set(0, "snowflock/ticket/1", NULL);
+	double_set(0, "snowflock/id", "5");
 	pthread_join(w.thread, NULL);
 	CU_ASSERT_EQUAL(w.rc, -1);
 	CU_ASSERT_EQUAL(w.number, ECHILD);
@@ -208,9 +208,9 @@ static void join_outlives_a_broken_connection(void)
 
 	CU_ASSERT_EQUAL_FATAL(sf_clone(1), 0);
 	start_waiter(&w, 0);
-	double_drop(host);
-	CU_ASSERT(double_await_watches(host, 2));
-	double_end_clone(host, 1, 1, SF_CLONE_EXITED, 0, NULL);
+	double_drop();
+	CU_ASSERT(double_await_watches(2));
+	double_end_clone(1, 1, SF_CLONE_EXITED, 0, NULL);
 	pthread_join(w.thread, NULL);
 	CU_ASSERT_EQUAL(w.rc, 0);
 }
@@ -244,7 +244,7 @@ static void signals_interrupt_waiting_for_any_only(void)
 	CU_ASSERT_EQUAL(sf_wait_any(1, -1), -1);
 	CU_ASSERT(harness_failed(EINTR, ""));
 	CU_ASSERT_EQUAL(w.end_ns, 0);
-	double_end_clone(host, 1, 1, SF_CLONE_EXITED, 0, NULL);
+	double_end_clone(1, 1, SF_CLONE_EXITED, 0, NULL);
 	pthread_join(w.thread, NULL);
 	alarms(false);
 	CU_ASSERT_EQUAL(w.rc, 0);
@@ -262,16 +262,16 @@ static void wait_any_tells_each_once(void)
 	CU_ASSERT(harness_failed(ETIMEDOUT, "in time"));
 	CU_ASSERT_EQUAL(sf_wait_any(ticket, 30), -1);
 	CU_ASSERT(harness_failed(ETIMEDOUT, "in time"));
-	double_end_clone(host, 1, 2, SF_CLONE_EXITED, 0, NULL);
+	double_end_clone(1, 2, SF_CLONE_EXITED, 0, NULL);
 	CU_ASSERT_EQUAL(sf_wait_any(ticket, -1), 2);
 	CU_ASSERT_EQUAL(sf_wait_any(ticket, 0), -1);
-	double_end_clone(host, 1, 3, SF_CLONE_KILLED, 0, "why not");
-	double_drop(host);
+	double_end_clone(1, 3, SF_CLONE_KILLED, 0, "why not");
+	double_drop();
 	CU_ASSERT_EQUAL(sf_wait_any(ticket, -1), 3);
-	double_end_clone(host, 1, 1, SF_CLONE_EXITED, 0, NULL);
+	double_end_clone(1, 1, SF_CLONE_EXITED, 0, NULL);
 	CU_ASSERT_EQUAL(sf_wait_any(ticket, -1), 1);
 	CU_ASSERT_EQUAL(sf_wait_any(ticket, -1), 0);
-	CU_ASSERT_EQUAL(double_leftovers(host), 0);
+	CU_ASSERT_EQUAL(double_leftovers(), 0);
 	CU_ASSERT_EQUAL(sf_wait_any(ticket, -1), 1);
 	CU_ASSERT_EQUAL(sf_wait_any(ticket, -1), 2);
 	CU_ASSERT_EQUAL(sf_wait_any(ticket, -1), 3);
@@ -295,11 +295,11 @@ static void wait_any_is_told_by_an_event(void)
 
 	CU_ASSERT_EQUAL_FATAL(sf_clone(2), 0);
 	CU_ASSERT_FATAL(!pthread_create(&w.thread, NULL, wait_any_in_thread, &w));
-	CU_ASSERT(double_await_watches(host, 2));
+	CU_ASSERT(double_await_watches(2));
 	CU_ASSERT_EQUAL(sf_wait_any(1, -1), -1);
 	CU_ASSERT(harness_failed(EBUSY, "another thread"));
 	ended_ns = io_now_ns();
-	double_end_clone(host, 1, 2, SF_CLONE_FAILED, 0, "no memory on h3");
+	double_end_clone(1, 2, SF_CLONE_FAILED, 0, "no memory on h3");
 	pthread_join(w.thread, NULL);
 	CU_ASSERT_EQUAL(w.rc, 2);
 	CU_ASSERT(w.end_ns - ended_ns < PROMPT_NS);
@@ -319,9 +319,9 @@ static void status_says_how_each_ended(void)
 	CU_ASSERT(!SF_STATE_ENDED(status.state));
 	CU_ASSERT_EQUAL(status.status, -1);
 	CU_ASSERT_STRING_EQUAL(status.host, "h2");
-	double_end_clone(host, 1, 1, SF_CLONE_EXITED, 255, NULL);
-	double_end_clone(host, 1, 2, SF_CLONE_LOST, 0, "h2 does not answer");
-	double_end_clone(host, 1, 3, SF_CLONE_FAILED, 0, "no memory");
+	double_end_clone(1, 1, SF_CLONE_EXITED, 255, NULL);
+	double_end_clone(1, 2, SF_CLONE_LOST, 0, "h2 does not answer");
+	double_end_clone(1, 3, SF_CLONE_FAILED, 0, "no memory");
 	CU_ASSERT_EQUAL(sf_status(1, &status), 0);
 	CU_ASSERT_EQUAL(status.state, SF_STATE_EXITED);
 	CU_ASSERT_EQUAL(status.status, 255);
@@ -340,10 +340,10 @@ static void status_says_how_each_ended(void)
 	CU_ASSERT(harness_failed(ENOENT, "no clone 0"));
 	CU_ASSERT_EQUAL(sf_status(1, NULL), -1);
 	CU_ASSERT(harness_failed(EINVAL, "no place"));
-	double_set(host, 0, "snowflock/ticket/1/clone/1/state", "dancing");
+	double_set(0, "snowflock/ticket/1/clone/1/state", "dancing");
 	CU_ASSERT_EQUAL(sf_status(1, &status), -1);
 	CU_ASSERT(harness_failed(EPROTO, "dancing"));
-	double_set(host, 0, "snowflock/ticket/1/clone/1/state", SF_CLONE_STARTING);
+	double_set(0, "snowflock/ticket/1/clone/1/state", SF_CLONE_STARTING);
 	CU_ASSERT_EQUAL(sf_status(1, &status), 0);
 	CU_ASSERT_EQUAL(status.state, SF_STATE_STARTING);
 	CU_ASSERT_EQUAL(sf_join(), 0);
@@ -378,7 +378,7 @@ static void result_of_a_clone_reaches_the_parent(void)
 	free(data);
 	CU_ASSERT_EQUAL(sf_status(2, &status), 0);
 	CU_ASSERT_EQUAL(status.result_bytes, 12);
-	double_end_clone(host, 1, 1, SF_CLONE_EXITED, 0, NULL);
+	double_end_clone(1, 1, SF_CLONE_EXITED, 0, NULL);
 	CU_ASSERT_PTR_NULL(sf_result(1, &len));
 	CU_ASSERT(harness_failed(ENODATA, "without a result"));
 	CU_ASSERT_PTR_NULL(sf_result(9, &len));
@@ -423,10 +423,10 @@ static void results_that_cannot_be_sent(void)
 	char byte[8];
 
 	CU_ASSERT_EQUAL(harness_in_vm(1, refused_results, NULL), 0);
-	CU_ASSERT_EQUAL(double_result(host, 1, byte, sizeof(byte)), 3);
-	double_agent(host, EPERM);
+	CU_ASSERT_EQUAL(double_result(1, byte, sizeof(byte)), 3);
+	double_agent(EPERM);
 	CU_ASSERT_EQUAL(harness_in_vm(1, refused_by_agent, &number), 0);
-	double_agent(host, -1);
+	double_agent(-1);
 	number = ECONNRESET;
 	CU_ASSERT_EQUAL(harness_in_vm(1, refused_by_agent, &number), 0);
 	unlink(AGENT_SOCKET);
@@ -456,10 +456,10 @@ static void kill_ends_what_is_left(void)
 	struct sf_status status;
 
 	CU_ASSERT_EQUAL_FATAL(sf_clone(2), 0);
-	double_answer(host, "kill", "error ENOENT there is no ticket 1");
+	double_answer("kill", "error ENOENT there is no ticket 1");
 	CU_ASSERT_EQUAL(sf_kill_ticket(1), -1);
 	CU_ASSERT(harness_failed(ENOENT, "no ticket 1"));
-	double_answer(host, "kill", NULL);
+	double_answer("kill", NULL);
 	CU_ASSERT_EQUAL(sf_kill_ticket(1), 0);
 	CU_ASSERT_EQUAL(sf_join(), 0);
 	CU_ASSERT_EQUAL(sf_status(2, &status), 0);

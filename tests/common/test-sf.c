@@ -101,10 +101,10 @@ static bool sf_does(unsigned vm, const char *words, int status, const char *out,
 static void clone_prints_where_it_is(void)
 {
 	CU_ASSERT(sf_does(0, "clone|2", 0, "0\n", ""));
-	CU_ASSERT_EQUAL(double_count(host, "ticket 2"), 1);
+	CU_ASSERT_EQUAL(double_count("ticket 2"), 1);
 	CU_ASSERT(sf_does(2, "clone|2", 0, "2\n", ""));
 	CU_ASSERT(sf_does(0, "clone|--min=4|--per-host=1|9", 0, "0\n", ""));
-	CU_ASSERT_EQUAL(double_count(host, "ticket 9 per-host=1 min=4"), 1);
+	CU_ASSERT_EQUAL(double_count("ticket 9 per-host=1 min=4"), 1);
 	CU_ASSERT(sf_does(0, "ticket|7", 0, "3 3\n", ""));
 	CU_ASSERT(sf_does(0, "clone|--ticket=3", 0, "0\n", ""));
 	CU_ASSERT(sf_does(0, "clone|--ticket=3", 2, "", "sf clone: ticket 3 has been used\n"));
@@ -124,22 +124,22 @@ static void wrong_usage_is_64(void)
 
 	for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
 		CU_ASSERT(sf_does(0, wrong[i], 64, "", "help"));
-	CU_ASSERT_EQUAL(double_count(host, ""), 0);
+	CU_ASSERT_EQUAL(double_count(""), 0);
 }
 
 static void join_tells_of_those_that_did_not_end_well(void)
 {
 	CU_ASSERT(sf_does(0, "join", 2, "", "sf join: this VM has made no clones\n"));
 	CU_ASSERT(sf_does(0, "clone|3", 0, "0\n", ""));
-	double_end_clone(host, 1, 1, SF_CLONE_EXITED, 0, NULL);
-	double_end_clone(host, 1, 2, SF_CLONE_EXITED, 4, NULL);
-	double_end_clone(host, 1, 3, SF_CLONE_LOST, 0, "h2 does not answer");
+	double_end_clone(1, 1, SF_CLONE_EXITED, 0, NULL);
+	double_end_clone(1, 2, SF_CLONE_EXITED, 4, NULL);
+	double_end_clone(1, 3, SF_CLONE_LOST, 0, "h2 does not answer");
 	CU_ASSERT(sf_does(
 		0, "join", 1,
 		"clone 2 on h2: exited with status 4\nclone 3 on h2: lost: h2 does not answer\n",
 		""));
 	CU_ASSERT(sf_does(0, "clone|1", 0, "0\n", ""));
-	double_end_clone(host, 2, 1, SF_CLONE_EXITED, 0, NULL);
+	double_end_clone(2, 1, SF_CLONE_EXITED, 0, NULL);
 	CU_ASSERT(sf_does(0, "join", 0, "", ""));
 	CU_ASSERT(sf_does(
 		0, "join|1", 1,
@@ -153,7 +153,7 @@ static void exit_and_results(void)
 
 	CU_ASSERT(sf_does(0, "clone|2", 0, "0\n", ""));
 	CU_ASSERT(sf_does(0, "exit|3", 2, "", "no clone"));
-	CU_ASSERT_EQUAL(double_count(host, "exit"), 0);
+	CU_ASSERT_EQUAL(double_count("exit"), 0);
 	CU_ASSERT(sf_does(0, "set-result|/etc/hostname", 2, "", "no clone"));
 	CU_ASSERT(sf_does(1, "set-result|/nowhere", 2, "", "/nowhere: No such file"));
 	start(&c, 1, "set-result|-"); /* standard input is this test's: empty */
@@ -178,7 +178,7 @@ static void checkpoints(void)
 	CU_ASSERT(sf_does(0, "ticket|2", 0, "1 2\n", ""));
 	CU_ASSERT(sf_does(0, "create|1|1", 0, "2\n", ""));
 	CU_ASSERT(sf_does(0, "drop|1", 0, "", ""));
-	CU_ASSERT_EQUAL(double_count(host, "drop 1"), 1);
+	CU_ASSERT_EQUAL(double_count("drop 1"), 1);
 }
 
 static void info_shows_the_clones(void)
@@ -190,7 +190,7 @@ static void info_shows_the_clones(void)
 	CU_ASSERT(sf_does(0, "address|2", 2, "", "no clone 2"));
 	CU_ASSERT(sf_does(0, "clone|2", 0, "0\n", ""));
 	CU_ASSERT(sf_does(0, "address|2", 0, "10.7.1.2\n", ""));
-	double_end_clone(host, 1, 2, SF_CLONE_EXITED, 4, NULL);
+	double_end_clone(1, 2, SF_CLONE_EXITED, 4, NULL);
 	start(&c, 0, "info|--json");
 	CU_ASSERT_EQUAL(finish(&c), 0);
 	info = json_loads(c.stdout_text, 0, NULL);
@@ -222,9 +222,9 @@ static int run_everywhere(struct command *c, const char *words, unsigned clones)
 	struct command clone[DOUBLE_VMS];
 	int status;
 
-	double_forget(host);
+	double_forget();
 	start(c, 0, words);
-	if (!double_await(host, "clone ", 1))
+	if (!double_await("clone ", 1))
 		fprintf(stderr, "sf run does not clone\n");
 	for (unsigned vm = 1; vm <= clones; vm++)
 		start(&clone[vm], vm, words);
@@ -252,7 +252,7 @@ static void run_brings_output_and_status_home(void)
 			       "2 of 3 on 2 of 3 at 10.7.0.3\n"
 			       "3 of 3 on 3 of 3 at 10.7.0.4\n");
 	CU_ASSERT_STRING_EQUAL(c.stderr_text, "oops 1\noops 2\noops 3\n");
-	CU_ASSERT_EQUAL(double_count(host, "release 1"), 1);
+	CU_ASSERT_EQUAL(double_count("release 1"), 1);
 }
 
 static void run_gives_each_job_its_argument(void)
@@ -271,7 +271,7 @@ static void run_gives_each_job_its_argument(void)
 	CU_ASSERT_PTR_NOT_NULL(strstr(c.stderr_text, "3 clones instead of 5"));
 	CU_ASSERT_EQUAL(run_everywhere(&c, "run|-k|-n|2|echo|<{}>{#}|:::|a|b|c", 2), 0);
 	CU_ASSERT_STRING_EQUAL(c.stdout_text, "<a>1\n<b>2\n<c>3\n");
-	CU_ASSERT_EQUAL(double_count(host, "ticket 2"), 1);
+	CU_ASSERT_EQUAL(double_count("ticket 2"), 1);
 }
 
 static void run_reads_arguments_from_a_file(void)
@@ -301,15 +301,15 @@ static void run_of_clones_that_bring_nothing(void)
 	struct command c;
 
 	start(&c, 0, "run|-n|2|--|true");
-	CU_ASSERT(double_await(host, "clone ", 1));
-	double_end_clone(host, 1, 1, SF_CLONE_LOST, 0, "h2 does not answer");
-	double_end_clone(host, 1, 2, SF_CLONE_EXITED, 125, NULL);
+	CU_ASSERT(double_await("clone ", 1));
+	double_end_clone(1, 1, SF_CLONE_LOST, 0, "h2 does not answer");
+	double_end_clone(1, 2, SF_CLONE_EXITED, 125, NULL);
 	CU_ASSERT_EQUAL(finish(&c), 2);
 	CU_ASSERT_PTR_NOT_NULL(
 		strstr(c.stderr_text, "clone 1 on h2 was lost: h2 does not answer\n"));
 	CU_ASSERT_PTR_NOT_NULL(
 		strstr(c.stderr_text, "clone 2 on h2 exited with status 125 and without"));
-	double_answer(host, "ticket ", "error ENOSPC no host has room");
+	double_answer("ticket ", "error ENOSPC no host has room");
 	CU_ASSERT(sf_does(0, "run|-n|2|--|true", 255, "", "sf run: no host has room\n"));
 }
 
@@ -318,12 +318,12 @@ static void run_kills_its_clones_when_interrupted(void)
 	struct command c;
 
 	start(&c, 0, "run|-n|2|--|sleep|1000");
-	CU_ASSERT(double_await(host, "clone ", 1));
-	CU_ASSERT(double_await_watches(host, 2));
+	CU_ASSERT(double_await("clone ", 1));
+	CU_ASSERT(double_await_watches(2));
 	kill(c.pid, SIGINT);
 	CU_ASSERT_EQUAL(finish(&c), 130);
-	CU_ASSERT_EQUAL(double_count(host, "kill 1"), 1);
-	CU_ASSERT_EQUAL(double_count(host, "release 1"), 1);
+	CU_ASSERT_EQUAL(double_count("kill 1"), 1);
+	CU_ASSERT_EQUAL(double_count("release 1"), 1);
 }
 
 static CU_TestInfo tests[] = {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The double's XenStore door: many local connections into the one stream of a XenStore server. */
-#ifndef TESTS_COMMON_DOUBLE_DOOR_H
-#define TESTS_COMMON_DOUBLE_DOOR_H
+#ifndef TESTS_COMMON_DOOR_H
+#define TESTS_COMMON_DOOR_H
 
 #include <poll.h>
 #include <stdbool.h>

@@ -17,7 +17,7 @@
 #include "common/cleanup.h"
 #include "common/io.h"
 #include "host/sfd/xs_server.h"
-#include "tests/common/double-door.h"
+#include "tests/common/door.h"
 
 #define CLIENTS	      12
 #define WATCHES	      8
