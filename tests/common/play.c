@@ -210,17 +210,6 @@ static void do_kill(struct vm *vm, const char *key, const char *request)
 	reply(vm, key, "ok");
 }
 
-/* The agent's part of a release. */
-static void remove_results(unsigned ticket)
-{
-	char path[128];
-
-	for (unsigned id = 1; id < DOUBLE_VMS; id++) {
-		snprintf(path, sizeof(path), AGENT_RESULT_DIR "/%u.%u", ticket, id);
-		unlink(path);
-	}
-}
-
 static void do_release(struct vm *vm, const char *key, const char *request)
 {
 	unsigned ticket = (unsigned)atoi(request + strlen("release "));
@@ -233,8 +222,14 @@ static void do_release(struct vm *vm, const char *key, const char *request)
 		reply(vm, key, "error ENOENT there is no ticket %u", ticket);
 	else
 		reply(vm, key, "ok");
-	if (!number_at(vm, SF_XS_TICKET "/%u/running", ticket))
-		remove_results(ticket);
+}
+
+/* The parent is back from sf_join(): not answered. */
+static void do_joined(struct vm *vm, const char *key, const char *request)
+{
+	(void)vm;
+	(void)key;
+	(void)request;
 }
 
 static void do_drop(struct vm *vm, const char *key, const char *request)
@@ -271,9 +266,9 @@ static const struct {
 	const char *verb;
 	void (*play)(struct vm *vm, const char *key, const char *request);
 } verbs[] = {
-	{ "ticket ", do_ticket }, { "clone ", do_clone }, { "checkpoint", do_checkpoint },
-	{ "create ", do_create }, { "kill ", do_kill },	  { "release ", do_release },
-	{ "drop ", do_drop },	  { "exit ", do_exit },
+	{ "ticket ", do_ticket }, { "clone ", do_clone },   { "checkpoint", do_checkpoint },
+	{ "create ", do_create }, { "kill ", do_kill },	    { "release ", do_release },
+	{ "drop ", do_drop },	  { "joined ", do_joined }, { "exit ", do_exit },
 };
 
 static void asked(struct vm *vm, const char *key, const char *request)
@@ -326,6 +321,17 @@ static void on_send(void *arg, const void *bytes, size_t len)
 
 /* ---- what the agent does ---- */
 
+/* A ticket's results go. */
+static void remove_results(unsigned ticket)
+{
+	char path[128];
+
+	for (unsigned id = 1; id < DOUBLE_VMS; id++) {
+		snprintf(path, sizeof(path), AGENT_RESULT_DIR "/%u.%u", ticket, id);
+		unlink(path);
+	}
+}
+
 static void agent_result(struct play *d, unsigned vm, uint64_t bytes, int fd)
 {
 	d->vm[vm].result_bytes = bytes < RESULT_BYTES ? (size_t)bytes : RESULT_BYTES;
@@ -357,6 +363,8 @@ static void serve_agent(struct play *d)
 		agent_result(d, vm, request.value, fd);
 	else if (!d->behaviour && request.op == AGENT_SOCK_ARRIVED)
 		d->arrived = (unsigned)request.value;
+	else if (!d->behaviour && request.op == AGENT_SOCK_FORGET)
+		remove_results((unsigned)request.value);
 	io_send_fds(sock, &answer, sizeof(answer), NULL, 0);
 }
 

@@ -385,6 +385,13 @@ static void result_of_a_clone_reaches_the_parent(void)
 	CU_ASSERT(harness_failed(ENOENT, "no clone 9"));
 	CU_ASSERT_EQUAL(sf_kill_ticket(1), 0);
 	CU_ASSERT_EQUAL(sf_join(), 0);
+	CU_ASSERT_EQUAL(double_count("joined 1"), 1);
+	/* it goes with the ticket, also from the VM's memory */
+	CU_ASSERT_EQUAL(access(AGENT_RESULT_DIR "/1.2", F_OK), 0);
+	CU_ASSERT_EQUAL(sf_ticket_free(1), 0);
+	CU_ASSERT_NOT_EQUAL(access(AGENT_RESULT_DIR "/1.2", F_OK), 0);
+	CU_ASSERT_PTR_NULL(sf_result(2, &len));
+	CU_ASSERT(harness_failed(ENOENT, "no clone 2"));
 }
 
 static void result_of_the_parent_is_eperm(void)
