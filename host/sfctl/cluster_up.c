@@ -169,9 +169,11 @@ static int write_hosts(const char *path, unsigned hosts)
 
 static void show_progress(unsigned ready, unsigned count)
 {
-	if (isatty(STDERR_FILENO))
-		fprintf(stderr, "\r%u of %u hosts ready%s", ready, count,
-			ready == count ? "\n" : "");
+	if (!isatty(STDERR_FILENO))
+		return;
+	fputs("\r\033[K", stderr); /* what follows replaces it */
+	if (ready < count)
+		fprintf(stderr, "%u of %u hosts ready\r", ready, count);
 }
 
 static void show_nothing(unsigned ready, unsigned count)

@@ -32,6 +32,9 @@
 static const char *const usual_folders[] = { "/usr/lib/x86_64-linux-gnu", "/usr/lib",
 					     "/usr/lib64" };
 
+/* Where the image has libsf, and its loader's cache says so. Nothing that is put here is in it. */
+#define IMAGE_FOLDER "/usr/local/lib"
+
 static bool is_usual(const char *folder)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(usual_folders); i++) {
@@ -60,7 +63,8 @@ static bool guest_has(const struct guest_files *guest, const char *path)
 		if (guest_files_have(guest, usual))
 			return true;
 	}
-	return false;
+	snprintf(usual, sizeof(usual), IMAGE_FOLDER "%s", slash);
+	return guest_files_have(guest, usual);
 }
 
 /* Is it a dynamically linked program of this machine? A library that is put is not asked. */
