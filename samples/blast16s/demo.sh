@@ -18,6 +18,8 @@ say() { printf '%s\n' "$*"; }
 die() { printf 'demo: %s\n' "$*" >&2; exit 1; }
 sfctl() { "$SFCTL" --cluster "$cluster" "$@"; }
 
+processors() { local n; n=$(nproc); [ "$n" = 1 ] && echo '1 processor' || echo "$n processors"; }
+
 # Takes the cluster down, however this ends.
 finish() {
 	local status=$?
@@ -32,8 +34,9 @@ for file in $blast "$fasta"; do
 done
 command -v jq >/dev/null || die 'jq is missing: apt-get install jq'
 
-say "16S genes: $queries of them are searched for in a set of $(grep -c '^>' "$fasta")," \
-	"by blastn, in one VM and in $workers clones of it"
+say "A VM searches for $queries 16S genes in a set of $(grep -c '^>' "$fasta") with blastn, first alone, then in"
+say "$workers clones of itself on $hosts hosts. The hosts are this machine, $(processors): how fast the"
+say 'clones are together depends on that.'
 say
 begin=$SECONDS
 trap finish EXIT
@@ -52,5 +55,5 @@ say
 say
 "$here/neighbours.sh" "$fasta" "$OUT/hits.tsv"
 say
-say "All of it took $((SECONDS - begin)) s. The record of the run is $OUT/record.json," \
-	"the hits are in $OUT/hits.tsv."
+say "All of it took $((SECONDS - begin)) s. To look at again, in $OUT:"
+say '  record.json  what the clone operation cost      hits.tsv  what was found'

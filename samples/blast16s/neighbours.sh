@@ -19,5 +19,5 @@ FNR == 1 { print "Some of the nearest relatives:" }
 $1 != $2 && !($1 in seen) && shown < 5 {
 	seen[$1] = 1
 	shown++
-	printf "  %-46.46s  %-46.46s  %5.1f %%\n", name($1), name($2), $3
+	printf "  %-42.42s  %-42.42s  %5.1f %%\n", name($1), name($2), $3
 }' "$1" "$2"

@@ -212,7 +212,7 @@ static void __attribute__((noreturn)) work(const struct queries *q, unsigned id,
 	sf_exit(EXIT_SUCCESS);
 }
 
-/* In the parent: waits for the clones of a ticket, telling of each as it ends. */
+/* In the parent: waits for the clones of a ticket, telling of each that did not do its work. */
 static void wait_for(int ticket)
 {
 	int id;
@@ -226,11 +226,8 @@ static void wait_for(int ticket)
 			tell("worker %d was lost: %s", id, status.reason);
 		else if (status.status != EXIT_SUCCESS)
 			tell("worker %d failed on %s", id, status.host);
-		else
-			tell("worker %d is back from %s: %lld bytes", id, status.host,
-			     (long long)status.result_bytes);
 	}
-	if (id < 0)
+	if (id < 0 || sf_join_ticket(ticket) < 0)
 		give_up(sf_error(), 0);
 }
 
@@ -301,11 +298,13 @@ int main(int argc, char **argv)
 			"-title", "16S", NULL });
 	tell("database of %u sequences made in %.1f s", total, now_s() - begin_s);
 
+	tell("searching for %u of its sequences, alone …", queries.count);
 	begin_s = now_s();
 	alone = search(&queries, 0, queries.count);
 	alone_s = now_s() - begin_s;
 	tell("alone: %u queries, %u hits, %.1f s", queries.count, count_lines(&alone), alone_s);
 
+	tell("searching for them in %u clones …", workers);
 	begin_s = now_s();
 	together = search_in_clones(&queries, &workers);
 	together_s = now_s() - begin_s;
