@@ -9,7 +9,7 @@ here=$(dirname "$0")
 cluster=demo
 hosts=4
 workers=8
-queries=32
+queries=24
 memory=512M
 fasta=/usr/share/microbiomeutil-data/RESOURCES/rRNA16S.gold.fasta
 blast='/usr/bin/blastn /usr/bin/makeblastdb'
@@ -34,9 +34,9 @@ for file in $blast "$fasta"; do
 done
 command -v jq >/dev/null || die 'jq is missing: apt-get install jq'
 
-say "A VM searches for $queries 16S genes in a set of $(grep -c '^>' "$fasta") with blastn, first alone, then in"
-say "$workers clones of itself on $hosts hosts. The hosts are this machine, $(processors): how fast the"
-say 'clones are together depends on that.'
+say "A VM searches for $queries genes in a set of $(grep -c '^>' "$fasta") (16S rRNA) with blastn, first alone, then in"
+say "$workers clones of itself on $hosts hosts. The hosts are all this machine, with $(processors): how much faster"
+say 'the clones are depends on that.'
 say
 begin=$SECONDS
 trap finish EXIT
