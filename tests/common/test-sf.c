@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <pty.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,8 +36,8 @@ static int scratch_file(void)
 	return fd;
 }
 
-/* Starts `sf` in a VM with words separated by '|'. */
-static void start(struct command *c, unsigned vm, const char *words)
+/* Starts `sf` in a VM with words separated by '|'; its standard error is c->err. */
+static void start_with(struct command *c, unsigned vm, const char *words)
 {
 	char copy[512], *argv[MAX_WORDS] = { "sf" }, *save = NULL;
 	unsigned count = 1;
@@ -45,7 +46,6 @@ static void start(struct command *c, unsigned vm, const char *words)
 	for (char *w = strtok_r(copy, "|", &save); w; w = strtok_r(NULL, "|", &save))
 		argv[count++] = w;
 	c->out = scratch_file();
-	c->err = scratch_file();
 	c->pid = fork();
 	if (c->pid)
 		return;
@@ -54,6 +54,12 @@ static void start(struct command *c, unsigned vm, const char *words)
 	setenv("XENSTORED_PATH", double_socket(vm), 1);
 	execv(getenv("SF_COMMAND"), argv);
 	_exit(99);
+}
+
+static void start(struct command *c, unsigned vm, const char *words)
+{
+	c->err = scratch_file();
+	start_with(c, vm, words);
 }
 
 static void read_back(int fd, char *text, size_t room)
@@ -326,6 +332,32 @@ static void run_kills_its_clones_when_interrupted(void)
 	CU_ASSERT_EQUAL(double_count("release 1"), 1);
 }
 
+static void run_shows_progress_on_a_terminal(void)
+{
+	static const char last[] = "\r\033[Ksf run: 1 of 2 jobs done, 1 failed; 1 clones running, ";
+	struct command c;
+	char shown[2048] = "";
+	int terminal;
+	ssize_t got;
+
+	CU_ASSERT_FATAL(!openpty(&terminal, &c.err, NULL, NULL, NULL));
+	start_with(&c, 0, "run|-n|2|--|true");
+	CU_ASSERT(double_await("clone ", 1));
+	double_end_clone(1, 1, SF_CLONE_LOST, 0, "h2 does not answer");
+	/* what is on the terminal by then; more would come with the second clone's end */
+	for (size_t used = 0; !strstr(shown, last) && used < sizeof(shown) - 1; used += (size_t)got) {
+		got = read(terminal, shown + used, sizeof(shown) - 1 - used);
+		if (got <= 0)
+			break;
+	}
+	CU_ASSERT_PTR_NOT_NULL(strstr(shown, "sf run: 0 of 2 jobs done, 0 failed; 2 clones running"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(shown, "\r\033[Ksf: clone 1 on h2 was lost"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(shown, last));
+	double_end_clone(1, 2, SF_CLONE_LOST, 0, "h2 does not answer");
+	CU_ASSERT_EQUAL(finish(&c), 2);
+	close(terminal);
+}
+
 static CU_TestInfo tests[] = {
 	{ "clone prints where it is", clone_prints_where_it_is },
 	{ "wrong usage is 64", wrong_usage_is_64 },
@@ -339,6 +371,7 @@ static CU_TestInfo tests[] = {
 	{ "run counts failed jobs", run_counts_failed_jobs },
 	{ "run of clones that bring nothing", run_of_clones_that_bring_nothing },
 	{ "run kills its clones when interrupted", run_kills_its_clones_when_interrupted },
+	{ "run shows progress on a terminal", run_shows_progress_on_a_terminal },
 	CU_TEST_INFO_NULL
 };
 
