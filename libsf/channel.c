@@ -27,7 +27,7 @@
 #include "libsf/internal.h"
 #include "proto/xenstore-tree.h"
 
-#define LIVENESS_MS	1000 /* how often a silent connection is looked at: its end makes no event */
+#define LIVENESS_MS	1000 /* a silent connection is looked at so often: its end makes no event */
 #define REVIVE_MS	5000 /* how long a lost connection is tried to be made again */
 #define REVIVE_PAUSE_MS 20
 #define TRIES		3

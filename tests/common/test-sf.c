@@ -345,12 +345,14 @@ static void run_shows_progress_on_a_terminal(void)
 	CU_ASSERT(double_await("clone ", 1));
 	double_end_clone(1, 1, SF_CLONE_LOST, 0, "h2 does not answer");
 	/* what is on the terminal by then; more would come with the second clone's end */
-	for (size_t used = 0; !strstr(shown, last) && used < sizeof(shown) - 1; used += (size_t)got) {
+	for (size_t used = 0; !strstr(shown, last) && used < sizeof(shown) - 1;
+	     used += (size_t)got) {
 		got = read(terminal, shown + used, sizeof(shown) - 1 - used);
 		if (got <= 0)
 			break;
 	}
-	CU_ASSERT_PTR_NOT_NULL(strstr(shown, "sf run: 0 of 2 jobs done, 0 failed; 2 clones running"));
+	CU_ASSERT_PTR_NOT_NULL(
+		strstr(shown, "sf run: 0 of 2 jobs done, 0 failed; 2 clones running"));
 	CU_ASSERT_PTR_NOT_NULL(strstr(shown, "\r\033[Ksf: clone 1 on h2 was lost"));
 	CU_ASSERT_PTR_NOT_NULL(strstr(shown, last));
 	double_end_clone(1, 2, SF_CLONE_LOST, 0, "h2 does not answer");
