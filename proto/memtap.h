@@ -44,28 +44,34 @@
 
 enum memtap_op {
 	/*
-	 * First message. fds: UDP socket (bound, non-blocking) for mcdist, shared by all snapshots of
-	 * the family here. `bytes` = guest RAM. `arg` = background sweep rate in pages per second
-	 * (0: no sweep). MEMTAP_F_AGAIN: a repetition follows, see above.
+	 * First message. fds: UDP socket (bound, non-blocking) for mcdist, shared by all snapshots
+	 * of the family here. `bytes` = guest RAM. `arg` = background sweep rate in pages per
+	 * second (0: no sweep). MEMTAP_F_AGAIN: a repetition follows, see above.
 	 */
 	MEMTAP_INIT = 1,
-	/* The parent is on this host. fds: userfaultfd, RAM memfd. `base`, `bytes` of its mapping. */
+	/*
+	 * The parent is on this host. fds: userfaultfd, RAM memfd. `base`, `bytes` of its mapping.
+	 */
 	MEMTAP_PARENT,
 	/*
-	 * A page file. fds: page memfd (ftruncated to RAM), map memfd (RAM/4096 bytes). `file` is its
-	 * new number. On the parent's host memtap takes it as a hint that MEMTAP_ARM may follow, and
-	 * begins to protect the parent's RAM while it runs: the earlier it comes, the shorter the pause.
+	 * A page file. fds: page memfd (ftruncated to RAM), map memfd (RAM/4096 bytes). `file` is
+	 * its new number. On the parent's host memtap takes it as a hint that MEMTAP_ARM may
+	 * follow, and begins to protect the parent's RAM while it runs: the earlier it comes, the
+	 * shorter the pause.
 	 */
 	MEMTAP_FILE,
 	/*
-	 * Freeze the parent as it is now into `file`: write-protect all of its RAM; from here on `file`
-	 * is a snapshot and serves requests that carry `key` and `snapshot`. The parent is stopped, and
-	 * goes on when the reply is there. Earlier snapshots find pages that they lack in later ones.
-	 * MEMTAP_F_AGAIN: it was frozen before (a restart); nothing is protected anew, order is the
-	 * order of these messages.
+	 * Freeze the parent as it is now into `file`: write-protect all of its RAM; from here on
+	 * `file` is a snapshot and serves requests that carry `key` and `snapshot`. The parent is
+	 * stopped, and goes on when the reply is there. Earlier snapshots find pages that they
+	 * lack in later ones. MEMTAP_F_AGAIN: it was frozen before (a restart); nothing is
+	 * protected anew, order is the order of these messages.
 	 */
 	MEMTAP_ARM,
-	/* `file` is to be filled from `source` (with `key`, `snapshot`); waiting faults go out now. */
+	/*
+	 * `file` is to be filled from `source` (with `key`, `snapshot`); waiting faults go out
+	 * now.
+	 */
 	MEMTAP_BEGIN,
 	/*
 	 * `file` is to be filled from snapshot `other`, a file of this same process (a checkpoint's
@@ -78,9 +84,9 @@ enum memtap_op {
 	MEMTAP_CLONE_GONE,
 	/*
 	 * Nobody here needs `file` any more. If an older snapshot still counts on it, its pages are
-	 * handed down first: error = EINPROGRESS, as while clones map it or files are filled from it;
-	 * sfd keeps the descriptors, and says this again until the answer is 0. Without any snapshot
-	 * left the parent's protection is lifted.
+	 * handed down first: error = EINPROGRESS, as while clones map it or files are filled from
+	 * it; sfd keeps the descriptors, and says this again until the answer is 0. Without any
+	 * snapshot left the parent's protection is lifted.
 	 */
 	MEMTAP_FILE_GONE,
 	/* Counters of clone `vm`, or of the whole process with vm = MEMTAP_ALL. */
@@ -125,7 +131,7 @@ struct memtap_reply {
 struct memtap_stats {
 	struct memtap_reply head;
 	uint64_t faults;		/* userfaultfd events of the clone(s) */
-	uint64_t pages_fetched;		/* over the network, for these faults; prefetch has its own */
+	uint64_t pages_fetched;		/* over the network, ahead of these faults as well */
 	uint64_t bytes_fetched;		/* payload of the datagrams that brought them */
 	uint64_t pages_local;		/* from the parent's RAM on this host */
 	uint64_t pages_zero;		/* found to be zeros */
@@ -134,7 +140,7 @@ struct memtap_stats {
 	uint64_t fault_ns_median;	/* remote faults, event read → waiter woken */
 	uint64_t fault_ns_p99;
 	uint64_t parent_faults;		/* first writes of the parent to a protected page */
-	uint64_t parent_copied;		/* pages kept from the parent, by first writes and the sweep */
+	uint64_t parent_copied;		/* pages kept, by first writes and the sweep */
 	uint64_t served;		/* pages sent to other hosts */
 };
 

@@ -18,7 +18,7 @@
 #define RECEIVE_AT_ONCE 8
 #define RECEIVE_ROUNDS 4		/* before others have their turn */
 #define SOCKET_BUFFER_BYTES (4 << 20)	/* asked for; the system may give less */
-#define BUFFER_BYTES_PER_PAGE 12288u	/* of a socket buffer, fragments and book-keeping included */
+#define BUFFER_BYTES_PER_PAGE 12288u	/* of a socket buffer, with fragments and book-keeping */
 #define WINDOW_PAGES_MAX 512u
 
 static int handle_sealed(struct mc_session *s, const struct mc_header *header, uint8_t *datagram,
@@ -84,7 +84,8 @@ static bool receive_some(struct mc_endpoint *ep)
 
 		from[i].len = messages[i].msg_hdr.msg_namelen;
 		if (messages[i].msg_len <= MC_MAX_DATAGRAM)
-			error = handle_datagram(ep, buffers[i].iov_base, messages[i].msg_len, &from[i]);
+			error = handle_datagram(ep, buffers[i].iov_base, messages[i].msg_len,
+						&from[i]);
 		if (error) {
 			ep->counters->dropped++;
 			log_debug("mcdist: datagram of %u bytes dropped: error %d",
@@ -150,7 +151,8 @@ struct mc_endpoint *mc_endpoint_create(struct event_base *base, int sock,
 	int family = socket_option(sock, SO_DOMAIN);
 	struct mc_endpoint *ep;
 
-	if (socket_option(sock, SO_TYPE) != SOCK_DGRAM || (family != AF_INET && family != AF_INET6)) {
+	if (socket_option(sock, SO_TYPE) != SOCK_DGRAM ||
+	    (family != AF_INET && family != AF_INET6)) {
 		errno = EINVAL;
 		return NULL;
 	}

@@ -69,7 +69,10 @@ void mc_session_put(struct mc_session *session);
 int mc_send(struct mc_session *session, const struct mc_address *to, enum mc_type type,
 	    size_t body_len);
 
-/* Authentic, new datagrams. Return: 0, or -errno if it is not to be answered and counts as dropped. */
+/*
+ * Authentic, new datagrams. Return: 0, or -errno if it is not to be answered and counts as
+ * dropped.
+ */
 int mc_server_handle(struct mc_server *server, const struct mc_address *from, const uint8_t *body,
 		     size_t len);
 int mc_fetch_handle(struct mc_session *session, const uint8_t *body, size_t len);

@@ -194,7 +194,8 @@ int mc_fetch_handle(struct mc_session *session, const uint8_t *body, size_t len)
 		uint32_t overhead = MC_OVERHEAD_BYTES + sizeof(struct mc_pages);
 
 		for (uint32_t i = 0; i < r.span.pages; i++) {
-			struct mc_arrival a = { .gfn = r.span.gfn + i, .page = mc_next_page(&r, i) };
+			struct mc_arrival a = { .gfn = r.span.gfn + i,
+						.page = mc_next_page(&r, i) };
 
 			a.wire_bytes = overhead + (a.page ? MC_PAGE_BYTES : 0);
 			overhead = 0;	/* the first page bears it */

@@ -26,7 +26,8 @@ void mc_seal_fini(struct mc_seal *seal);
  * Seals in place: `datagram` has room for the header, then the body, then room for the tag.
  * Return: the datagram's length.
  */
-size_t mc_seal_datagram(struct mc_seal *seal, enum mc_type type, uint8_t *datagram, size_t body_len);
+size_t mc_seal_datagram(struct mc_seal *seal, enum mc_type type, uint8_t *datagram,
+			size_t body_len);
 
 /*
  * Reads the header of a datagram that may be anything. Return: 0, or -EBADMSG if it is too short or

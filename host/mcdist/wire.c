@@ -14,7 +14,8 @@ static bool span_is_valid(uint64_t gfn, uint32_t pages, uint64_t ram_pages)
 size_t mc_write_request(uint8_t *body, const struct mc_span *spans, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++) {
-		struct mc_run run = { .gfn = htole64(spans[i].gfn), .pages = htole32(spans[i].pages) };
+		struct mc_run run = { .gfn = htole64(spans[i].gfn),
+				      .pages = htole32(spans[i].pages) };
 
 		memcpy(body + i * sizeof(run), &run, sizeof(run));
 	}
@@ -41,7 +42,9 @@ int mc_read_request(const uint8_t *body, size_t len, uint64_t ram_pages,
 
 void mc_pages_begin(struct mc_pages_writer *w, uint8_t *body, const struct mc_span *span)
 {
-	*w = (struct mc_pages_writer){ .body = body, .len = sizeof(struct mc_pages), .span = *span };
+	*w = (struct mc_pages_writer){ .body = body,
+				       .len = sizeof(struct mc_pages),
+				       .span = *span };
 }
 
 uint8_t *mc_pages_room(struct mc_pages_writer *w)

@@ -14,7 +14,7 @@
 #define RETRY_MS 100
 #define SWEEP_TICK_MS 5
 #define SWEEP_STEP_PAGES 16u
-#define SWEEP_BEHIND_NS 20000000ull	/* what the sweep could not do in this time it need not make up */
+#define SWEEP_BEHIND_NS 20000000ull	/* what it could not do in time it need not make up */
 #define NS_PER_S 1000000000ull
 
 static void timer_start(struct event *timer, long ms)

@@ -11,8 +11,8 @@
 
 #define FAULTS_AT_ONCE 64
 /*
- * Zeros are given in runs: one fault then stands for many pages of a hole. A page that the clone has
- * written is never covered, the kernel stops in front of it.
+ * Zeros are given in runs: one fault then stands for many pages of a hole. A page that the clone
+ * has written is never covered, the kernel stops in front of it.
  */
 #define ZERO_RUN_PAGES 32u
 
@@ -107,7 +107,10 @@ int mem_clone_answer(struct mem_clone *clone, uint64_t gfn, enum page_state stat
 	}
 	if (error == -ENOMEM)
 		return error;
-	/* it is there (EEXIST), or the fault is to be told again (EAGAIN), or nobody is left (ESRCH) */
+	/*
+	 * it is there (EEXIST), or the fault is to be told again (EAGAIN), or nobody is left
+	 * (ESRCH)
+	 */
 	snap_uffd_wake(&clone->uffd, gfn, 1);
 	return 0;
 }

@@ -22,8 +22,8 @@ typedef int handler(struct memtap *m, const struct memtap_request *r, int *fds);
 /* Is this where RAM is mapped? */
 static bool is_mapping(const struct memtap *m, const struct memtap_request *r)
 {
-	return r->bytes == m->pages << SNAP_PAGE_SHIFT && r->base && r->base % SNAP_PAGE_BYTES == 0 &&
-	       r->base <= UINT64_MAX - r->bytes;
+	return r->bytes == m->pages << SNAP_PAGE_SHIFT && r->base &&
+	       r->base % SNAP_PAGE_BYTES == 0 && r->base <= UINT64_MAX - r->bytes;
 }
 
 static bool is_again(const struct memtap_request *r)
@@ -184,8 +184,8 @@ static int judge(const struct memtap *m, const struct memtap_request *r, unsigne
 	return m->pages || r->op == MEMTAP_INIT ? 0 : -EINVAL;
 }
 
-size_t mem_control_handle(struct memtap *m, const void *message, size_t len, int *fds, unsigned nfds,
-			  struct memtap_stats *stats)
+size_t mem_control_handle(struct memtap *m, const void *message, size_t len, int *fds,
+			  unsigned nfds, struct memtap_stats *stats)
 {
 	uint64_t start_ns = io_now_ns();
 	struct memtap_request r = { 0 };

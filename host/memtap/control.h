@@ -12,15 +12,16 @@
 struct mem_control;
 
 /*
- * Carries one message out, whatever it is. Takes the descriptors over (or closes them), and leaves -1
- * in their places. Return: the length of the answer, which is in `stats` from its start (a struct memtap_reply, or all of it).
+ * Carries one message out, whatever it is. Takes the descriptors over (or closes them), and leaves
+ * -1 in their places. Return: the length of the answer, which is in `stats` from its start (a
+ * struct memtap_reply, or all of it).
  */
-size_t mem_control_handle(struct memtap *m, const void *message, size_t len, int *fds, unsigned nfds,
-			  struct memtap_stats *stats);
+size_t mem_control_handle(struct memtap *m, const void *message, size_t len, int *fds,
+			  unsigned nfds, struct memtap_stats *stats);
 
 /*
- * Listens to sfd on a SOCK_SEQPACKET socket (taken over if it works); when it closes, the event loop
- * ends. Return: the caller's to destroy before the memtap, or NULL (errno).
+ * Listens to sfd on a SOCK_SEQPACKET socket (taken over if it works); when it closes, the event
+ * loop ends. Return: the caller's to destroy before the memtap, or NULL (errno).
  */
 struct mem_control *mem_control_create(struct memtap *m, int sock);
 void mem_control_destroy(struct mem_control *control);

@@ -3,7 +3,8 @@
  * Faults under way: which pages are waited for, and by whom.
  *
  * There is one struct mem_fault for a page of a file, however many clones wait for it: it is asked
- * for once. A fault without waiters is a page that was asked for ahead. It ends when the page is in.
+ * for once. A fault without waiters is a page that was asked for ahead. It ends when the page is
+ * in.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -15,8 +16,8 @@
 /*
  * Pages asked for beside one that a clone waits for: those that follow it and are absent, too. The
  * page waited for travels first and alone, so it is not held up; but the clone's next fault would
- * be, by the pages ahead, and they would be in vain where it jumps about. So they are asked for only
- * if the page before is here or on its way: then it reads in a row. 0: never.
+ * be, by the pages ahead, and they would be in vain where it jumps about. So they are asked for
+ * only if the page before is here or on its way: then it reads in a row. 0: never.
  */
 #ifndef MEM_AHEAD_PAGES
 #define MEM_AHEAD_PAGES 7u

@@ -192,7 +192,8 @@ int mem_file_release(struct mem_file *file)
 	if (file->users)
 		return -EINPROGRESS;
 	if (file->source == MEM_RETIRING) {
-		snap_parent_step(file->m->parent);	/* who asks often shall not keep it from being done */
+		/* who asks often shall not keep it from being done */
+		snap_parent_step(file->m->parent);
 		return -EINPROGRESS;
 	}
 	if (file->source == MEM_SNAPSHOT) {

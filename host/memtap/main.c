@@ -59,7 +59,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 static const struct argp argp = {
 	.parser = parse_option,
 	.args_doc = "FD [FAMILY]",
-	.doc = "Gives a family of clones its memory. Started by sfd; FD is the inherited descriptor of "
+	.doc = "Gives a family of clones its memory. Started by sfd; FD is the inherited "
+	       "descriptor of "
 	       "a SOCK_SEQPACKET socket to it, FAMILY is a name for the log.",
 };
 

@@ -140,7 +140,8 @@ void memtap_resume(struct memtap *m);
 int memtap_attach_parent(struct memtap *m, int uffd, int ram_fd, uint64_t base);
 
 /* Fills in everything but `head`, of one clone (NULL: all there ever were). */
-void memtap_stats(const struct memtap *m, const struct mem_clone *clone, struct memtap_stats *stats);
+void memtap_stats(const struct memtap *m, const struct mem_clone *clone,
+		  struct memtap_stats *stats);
 
 /* ── files.c: page files and their sources ── */
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Log-linear buckets: below MEM_TIMES_SUB one for each value, then MEM_TIMES_SUB per power of two. */
+/*
+ * Log-linear buckets: below MEM_TIMES_SUB one for each value, then MEM_TIMES_SUB per power of two.
+ */
 #include "host/memtap/times.h"
 
 #define SUB_BITS 3

@@ -4,9 +4,9 @@
  *
  * Handing down. When a snapshot is retired while an older live one counts on it, the pages that it
  * holds and the older one lacks are put into the nearest older live one, found by the ordinary
- * look-up so that a page between the two takes precedence. Until all are down it stays in the chain,
- * so that look-ups are right at any moment and a restart in the middle does no harm. Snapshots older
- * still find the pages in the heir.
+ * look-up so that a page between the two takes precedence. Until all are down it stays in the
+ * chain, so that look-ups are right at any moment and a restart in the middle does no harm.
+ * Snapshots older still find the pages in the heir.
  */
 #include <errno.h>
 #include <stdlib.h>

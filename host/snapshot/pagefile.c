@@ -109,11 +109,13 @@ static void set_state(struct snap_file *file, uint64_t gfn, enum page_state stat
 	atomic_store_explicit(&file->map[gfn], (uint8_t)state, memory_order_release);
 }
 
-uint64_t snap_file_run(const struct snap_file *file, uint64_t gfn, uint64_t max, enum page_state state)
+uint64_t snap_file_run(const struct snap_file *file, uint64_t gfn, uint64_t max,
+		       enum page_state state)
 {
 	uint64_t run = 0;
 
-	while (run < max && gfn + run < file->uffd.pages && snap_file_state(file, gfn + run) == state)
+	while (run < max && gfn + run < file->uffd.pages &&
+	       snap_file_state(file, gfn + run) == state)
 		run++;
 	return run;
 }

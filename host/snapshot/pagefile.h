@@ -31,8 +31,11 @@ void snap_file_destroy(struct snap_file *file);
 
 enum page_state snap_file_state(const struct snap_file *file, uint64_t gfn);
 
-/* How many pages from `gfn` on have this state, looking at `max` of them at most (inside the RAM). */
-uint64_t snap_file_run(const struct snap_file *file, uint64_t gfn, uint64_t max, enum page_state state);
+/*
+ * How many pages from `gfn` on have this state, looking at `max` of them at most (inside the RAM).
+ */
+uint64_t snap_file_run(const struct snap_file *file, uint64_t gfn, uint64_t max,
+		       enum page_state state);
 
 /*
  * Puts an absent page in: as zeros if it is all zeros, else as it is. Return: its new state, or

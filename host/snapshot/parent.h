@@ -61,7 +61,9 @@ int snap_unprotect(struct snap_parent *parent, uint64_t gfn, uint64_t pages);
 /* Starts or ends the background's task when the chain or the expectation has changed. */
 void snap_choose_task(struct snap_parent *parent);
 
-/* Hands down some pages of retiring snapshots. Return: 1 if there may be more to do, 0, or -errno. */
+/*
+ * Hands down some pages of retiring snapshots. Return: 1 if there may be more to do, 0, or -errno.
+ */
 int snap_hand_down(struct snap_parent *parent);
 
 #endif

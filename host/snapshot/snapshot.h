@@ -54,13 +54,16 @@ void snap_parent_destroy(struct snap_parent *parent);
 /*
  * After a restart the chain is put together again from page files that another process filled.
  * Until it is complete nothing may be read from RAM and no write let through, or a snapshot not yet
- * added would lose pages. snap_parent_hold(), at once after creation, begins this time; it ends with
- * snap_parent_resume(). It does not matter when the parent is attached.
+ * added would lose pages. snap_parent_hold(), at once after creation, begins this time; it ends
+ * with snap_parent_resume(). It does not matter when the parent is attached.
  */
 void snap_parent_hold(struct snap_parent *parent);
 void snap_parent_resume(struct snap_parent *parent);
 
-/* Says again that `file` is a snapshot, oldest first. Return: 0 and *snap; -EINVAL outside of that time; -ENOMEM. */
+/*
+ * Says again that `file` is a snapshot, oldest first. Return: 0 and *snap; -EINVAL outside of that
+ * time; -ENOMEM.
+ */
 int snap_add(struct snap_parent *parent, struct snap_file *file, struct snap **snap);
 
 /*
@@ -71,8 +74,9 @@ int snap_parent_attach(struct snap_parent *parent, int uffd, int ram_fd, uint64_
 bool snap_parent_attached(const struct snap_parent *parent);
 
 /*
- * When the userfaultfd is readable: answers the parent's writes to protected pages. Return: 0; -ENOMEM if pages could not be kept and
- * their writers wait still: snap_parent_retry() later; another -errno if the VM is gone.
+ * When the userfaultfd is readable: answers the parent's writes to protected pages. Return: 0;
+ * -ENOMEM if pages could not be kept and their writers wait still: snap_parent_retry() later;
+ * another -errno if the VM is gone.
  */
 int snap_parent_serve(struct snap_parent *parent);
 void snap_parent_retry(struct snap_parent *parent);
@@ -105,13 +109,15 @@ int snap_parent_sweep(struct snap_parent *parent, unsigned max_pages);
 int snap_freeze(struct snap_parent *parent, struct snap_file *file, struct snap **snap);
 
 /*
- * Reads a page as it was at the snapshot's instant, leaving everything as it is. Return: PAGE_PRESENT
- * (in `page`), PAGE_ZERO (`page` is zeros as well); -EAGAIN if only the RAM has it and must not be
- * read now; -errno.
+ * Reads a page as it was at the snapshot's instant, leaving everything as it is. Return:
+ * PAGE_PRESENT (in `page`), PAGE_ZERO (`page` is zeros as well); -EAGAIN if only the RAM has it
+ * and must not be read now; -errno.
  */
 int snap_read(const struct snap *snap, uint64_t gfn, uint8_t page[SNAP_PAGE_BYTES]);
 
-/* Puts a page into the snapshot's page file if it is absent. Return: its state, or as snap_read(). */
+/*
+ * Puts a page into the snapshot's page file if it is absent. Return: its state, or as snap_read().
+ */
 int snap_fill(struct snap *snap, uint64_t gfn);
 
 /*

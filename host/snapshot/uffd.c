@@ -50,8 +50,8 @@ int snap_uffd_start(const struct snap_uffd *u, enum snap_uffd_mode mode)
 	if (error)
 		return error;
 	/*
-	 * EINVAL: the kernel lacks a feature, or this was done before; in the latter case registering
-	 * works, and again does no harm.
+	 * EINVAL: the kernel lacks a feature, or this was done before; in the latter case
+	 * registering works, and again does no harm.
 	 */
 	refused = ioctl(u->fd, UFFDIO_API, &api) < 0;
 	if (refused && errno != EINVAL)

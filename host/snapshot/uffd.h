@@ -48,7 +48,8 @@ int snap_uffd_copy(const struct snap_uffd *u, uint64_t gfn, const uint8_t *page)
 
 /*
  * Makes missing pages read as zeros and wakes who waits for them, from the first page on until
- * one is there already. Return: 0 if the first page is zeros now, -EEXIST if it is there, or -errno.
+ * one is there already. Return: 0 if the first page is zeros now, -EEXIST if it is there, or
+ * -errno.
  */
 int snap_uffd_zero(const struct snap_uffd *u, uint64_t gfn, uint64_t pages);
 

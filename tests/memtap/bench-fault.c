@@ -105,7 +105,8 @@ static void echo(int sock)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	while (poll(&p, 1, -1) == 1) {
 		socklen_t len = sizeof(from);
-		ssize_t got = recvfrom(sock, message, sizeof(message), 0, (struct sockaddr *)&from, &len);
+		ssize_t got =
+			recvfrom(sock, message, sizeof(message), 0, (struct sockaddr *)&from, &len);
 
 		if (got > 0)
 			sendto(sock, message, (size_t)got, 0, (struct sockaddr *)&from, len);
@@ -203,7 +204,10 @@ static void measure_faults(struct stage *s, struct pair *p, uint64_t end, json_t
 	size_t trip_count = 0, fault_count = 0;
 
 	for (uint64_t first = 0; trip_count < ROUND_TRIPS; first += slice) {
-		struct vm_order order = { .op = VM_TIME, .threads = 1, .first = first, .pages = slice,
+		struct vm_order order = { .op = VM_TIME,
+					  .threads = 1,
+					  .first = first,
+					  .pages = slice,
 					  .step = STEP_PAGES };
 
 		for (unsigned i = 0; i < ROUND_TRIPS / SLICES; i++)
@@ -226,7 +230,8 @@ static double measure_stream(struct stage *s, uint64_t first)
 
 	vm_order(&s->clone, &order);
 	vm_wait(&s->clone);
-	return (double)order.pages * MEMTAP_PAGE_BYTES / 1e6 / ((double)(io_now_ns() - start) / 1e9);
+	return (double)order.pages * MEMTAP_PAGE_BYTES / 1e6 /
+	       ((double)(io_now_ns() - start) / 1e9);
 }
 
 /* ── standing still ── */
@@ -263,7 +268,9 @@ static json_t *measure_arms(struct stage *s, bool ahead)
 /* Return: what writing a byte costs the parent, in us per page, `step` pages apart. */
 static double measure_writes(struct stage *s, uint64_t step)
 {
-	struct vm_order order = { .op = VM_POKE, .threads = 1, .pages = s->parent.pages, .step = step };
+	struct vm_order order = {
+		.op = VM_POKE, .threads = 1, .pages = s->parent.pages, .step = step
+	};
 	uint64_t start = io_now_ns();
 
 	vm_order(&s->parent, &order);
@@ -290,7 +297,8 @@ static json_t *measure_all_writes(struct stage *s)
 		vm_wait_protected(&s->parent, false);
 		test_file_destroy(&f);
 	}
-	return json_pack("{s:f, s:f, s:f}", "in_a_row", us[0], "scattered", us[1], "unprotected", us[2]);
+	return json_pack("{s:f, s:f, s:f}", "in_a_row", us[0], "scattered", us[1], "unprotected",
+			 us[2]);
 }
 
 static const struct argp argp = { option_table, parse_option, NULL,
@@ -323,12 +331,13 @@ int main(int argc, char **argv)
 	arms = measure_arms(&s, false);
 	arms_ahead = measure_arms(&s, true);
 	writes = measure_all_writes(&s);
-	json_dumpf(json_pack("{s:I, s:o, s:o, s:f, s:f, s:o, s:o, s:o}", "mem_mb", (json_int_t)(o.pages >> 8),
-			     "round_trip_us", trips, "fault_us", faults, "ratio",
+	json_dumpf(json_pack("{s:I, s:o, s:o, s:f, s:f, s:o, s:o, s:o}", "mem_mb",
+			     (json_int_t)(o.pages >> 8), "round_trip_us", trips, "fault_us", faults,
+			     "ratio",
 			     json_real_value(json_object_get(faults, "median")) /
 				     json_real_value(json_object_get(trips, "median")),
-			     "stream_mb_per_s", stream, "arm_ms", arms, "arm_prepared_ms", arms_ahead,
-			     "first_write_us", writes),
+			     "stream_mb_per_s", stream, "arm_ms", arms, "arm_prepared_ms",
+			     arms_ahead, "first_write_us", writes),
 		   stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(4));
 	putchar('\n');
 	stage_destroy(&s);

@@ -49,7 +49,8 @@ static void test_sizes_and_operations(void)
 {
 	struct memtap_request r[2] = { { .op = MEMTAP_STATS, .vm = MEMTAP_ALL } };
 	struct memtap_stats answer;
-	static const size_t sizes[] = { 1, 4, sizeof(r[0]) - 1, sizeof(r[0]) + 1, 2 * sizeof(r[0]) };
+	static const size_t sizes[] = { 1, 4, sizeof(r[0]) - 1, sizeof(r[0]) + 1,
+					2 * sizeof(r[0]) };
 
 	begin();
 	for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
@@ -82,8 +83,9 @@ static void test_descriptors(void)
 	CU_ASSERT_EQUAL(say(r, fds, 2), EEXIST);
 	r.file = 10;
 	CU_ASSERT_EQUAL(say(r, fds + 1, 2), EINVAL);	/* pages and map the wrong way round */
-	CU_ASSERT_EQUAL(say((struct memtap_request){ .op = MEMTAP_STATS, .vm = MEMTAP_ALL }, fds, 1),
-			EINVAL);
+	CU_ASSERT_EQUAL(
+		say((struct memtap_request){ .op = MEMTAP_STATS, .vm = MEMTAP_ALL }, fds, 1),
+		EINVAL);
 	end();
 }
 
@@ -161,7 +163,9 @@ static void test_mappings(void)
 
 static void test_what_is_no_userfaultfd(void)
 {
-	struct memtap_request r = { .op = MEMTAP_CLONE, .file = 3, .base = 0x10000, .bytes = RAM_BYTES };
+	struct memtap_request r = {
+		.op = MEMTAP_CLONE, .file = 3, .base = 0x10000, .bytes = RAM_BYTES
+	};
 	_cleanup_fd_ int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	int fds[] = { null, null };
 
@@ -213,7 +217,9 @@ static void test_sources(void)
 
 static void test_one_snapshot_has_one_key(void)
 {
-	struct memtap_request r = { .op = MEMTAP_BEGIN, .file = 9, .snapshot = 1, .key = { 1, 2, 3 } };
+	struct memtap_request r = {
+		.op = MEMTAP_BEGIN, .file = 9, .snapshot = 1, .key = { 1, 2, 3 }
+	};
 	struct test_file second = test_file_create(9, PAGES);
 
 	begin();

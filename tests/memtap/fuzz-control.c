@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Fuzzing of sfd's messages: sequences of them, with descriptors that fit and that do not. Addresses
- * and sizes are often right, so that the messages get far.
+ * Fuzzing of sfd's messages: sequences of them, with descriptors that fit and that do not.
+ * Addresses and sizes are often right, so that the messages get far.
  */
 #include "config.h"
 
@@ -29,7 +29,8 @@ enum thing { THING_PAGES, THING_MAP, THING_UDP, THING_UFFD, THING_NULL, THINGS }
 
 static int make_thing(enum thing thing)
 {
-	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in at = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	int fd = -1;
 
 	switch (thing) {

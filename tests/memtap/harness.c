@@ -144,7 +144,8 @@ static int enter_netns(const char *path)
 int place_socket(const struct test_place *place, sa_family_t family, struct sockaddr_in6 *mapped)
 {
 	struct sockaddr_in in = { .sin_family = AF_INET };
-	struct sockaddr *at = family == AF_INET ? (struct sockaddr *)&in : (struct sockaddr *)mapped;
+	struct sockaddr *at =
+		family == AF_INET ? (struct sockaddr *)&in : (struct sockaddr *)mapped;
 	socklen_t len = family == AF_INET ? sizeof(in) : sizeof(*mapped);
 	int here = enter_netns(place->netns), off = 0, fd;
 
@@ -181,8 +182,8 @@ struct test_host host_start_at(const struct test_place *place, uint64_t pages,
 
 struct test_host host_start(uint64_t pages, uint32_t sweep_pages_per_s, const char *fault)
 {
-	return host_start_at(&(struct test_place){ .address = "127.0.0.1" }, pages, sweep_pages_per_s,
-			     fault);
+	return host_start_at(&(struct test_place){ .address = "127.0.0.1" }, pages,
+			     sweep_pages_per_s, fault);
 }
 
 void host_restart(struct test_host *h, uint32_t sweep_pages_per_s)
@@ -267,7 +268,9 @@ void snapshot_key(uint64_t number, uint8_t key[MEMTAP_KEY_BYTES])
 
 struct memtap_request arm_request(uint32_t file, uint64_t number, uint32_t flags)
 {
-	struct memtap_request r = { .op = MEMTAP_ARM, .flags = flags, .file = file, .snapshot = number };
+	struct memtap_request r = {
+		.op = MEMTAP_ARM, .flags = flags, .file = file, .snapshot = number
+	};
 
 	snapshot_key(number, r.key);
 	return r;
@@ -283,7 +286,10 @@ int host_arm(struct test_host *h, uint32_t file, uint64_t number, uint32_t flags
 int host_begin(struct test_host *h, uint32_t file, uint64_t number, const struct test_host *from,
 	       uint32_t flags)
 {
-	struct memtap_request r = { .op = MEMTAP_BEGIN, .flags = flags, .file = file, .snapshot = number,
+	struct memtap_request r = { .op = MEMTAP_BEGIN,
+				    .flags = flags,
+				    .file = file,
+				    .snapshot = number,
 				    .source.addr = from->addr };
 
 	snapshot_key(number, r.key);
@@ -292,7 +298,9 @@ int host_begin(struct test_host *h, uint32_t file, uint64_t number, const struct
 
 int host_begin_local(struct test_host *h, uint32_t file, uint32_t other, uint32_t flags)
 {
-	struct memtap_request r = { .op = MEMTAP_BEGIN_LOCAL, .flags = flags, .file = file, .other = other };
+	struct memtap_request r = {
+		.op = MEMTAP_BEGIN_LOCAL, .flags = flags, .file = file, .other = other
+	};
 
 	return host_say(h, &r, NULL, 0, NULL);
 }

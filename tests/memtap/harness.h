@@ -17,7 +17,7 @@
 
 #include "proto/memtap.h"
 
-#define TEST_PATIENCE_MS 60000
+#define TEST_PATIENCE_MS 120000
 #define SKIP 77
 
 /* Ends the program with 77 and a sentence if this machine cannot do it. */

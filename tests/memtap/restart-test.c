@@ -14,7 +14,10 @@
 #define NOW (3u | CONTENT_FULL)
 #define ROUNDS_MAX 1000000u
 
-/* A parent with two snapshots (THEN and LATER), a clone of each here, and a clone of THEN elsewhere. */
+/*
+ * A parent with two snapshots (THEN and LATER), a clone of each here, and a clone of THEN
+ * elsewhere.
+ */
 struct world {
 	struct test_host home, away;
 	struct test_vm parent;
@@ -97,7 +100,8 @@ static void wait_for_pages(const struct test_file *f, uint64_t more)
 	uint64_t until = f->pages - test_file_count(f, PAGE_ABSENT) + more;
 
 	for (unsigned i = 0; i < ROUNDS_MAX; i++) {
-		if (f->pages - test_file_count(f, PAGE_ABSENT) >= (until < f->pages ? until : f->pages))
+		if (f->pages - test_file_count(f, PAGE_ABSENT) >=
+		    (until < f->pages ? until : f->pages))
 			return;
 	}
 	CU_FAIL("nothing goes on");

@@ -65,8 +65,12 @@ static uint64_t wrong_pages(struct test_vm *clone, unsigned k)
 	for (unsigned i = 0; i <= k + 1; i++) {
 		/* part i is the first half of what write_some(i) wrote, and later ones did not */
 		uint64_t end = i <= k ? (i + 1) * PAGES / 16 : (k + 2) * PAGES / 16;
-		struct vm_order order = { .op = VM_CHECK, .threads = 2, .first = at, .pages = end - at,
-					  .seed = seed_of(i <= k ? i : k) | CONTENT_FULL, .step = 1 };
+		struct vm_order order = { .op = VM_CHECK,
+					  .threads = 2,
+					  .first = at,
+					  .pages = end - at,
+					  .seed = seed_of(i <= k ? i : k) | CONTENT_FULL,
+					  .step = 1 };
 
 		vm_order(clone, &order);
 		wrong += vm_wait(clone);
@@ -263,7 +267,10 @@ static void test_two_files_fetch_one_snapshot(void)
 	write_some(&w, 0);
 	freeze(&w, 0);
 	for (uint32_t i = 0; i < 2; i++) {
-		struct vm_order order = { .op = VM_CHECK, .threads = 2, .pages = PAGES / 8, .step = 1,
+		struct vm_order order = { .op = VM_CHECK,
+					  .threads = 2,
+					  .pages = PAGES / 8,
+					  .step = 1,
 					  .seed = seed_of(0) | CONTENT_FULL };
 
 		clones[i] = vm_clone(&caches[i]);

@@ -24,7 +24,9 @@ static void test_seal_is_chacha20_poly1305(void)
 {
 	static const uint8_t body[] = "the quick brown fox";
 	uint8_t datagram[256], plain[256], nonce[12];
-	struct mc_seal seal = { .snapshot = 0x1122334455667788, .sender = 0xa1b2c3d4, .counter = 6 };
+	struct mc_seal seal = { .snapshot = 0x1122334455667788,
+				.sender = 0xa1b2c3d4,
+				.counter = 6 };
 	unsigned long long plain_len;
 	size_t len;
 
@@ -32,12 +34,16 @@ static void test_seal_is_chacha20_poly1305(void)
 	memcpy(datagram + sizeof(struct mc_header), body, sizeof(body));
 	len = mc_seal_datagram(&seal, MC_PAGES, datagram, sizeof(body));
 	CU_ASSERT_EQUAL(len, 24 + sizeof(body) + 16);
-	CU_ASSERT_EQUAL(memcmp(datagram, "SM\1\2\xd4\xc3\xb2\xa1\7\0\0\0\0\0\0\0\x88\x77\x66\x55\x44\x33\x22\x11",
-			       24), 0);
+	CU_ASSERT_EQUAL(
+		memcmp(datagram,
+		       "SM\1\2\xd4\xc3\xb2\xa1\7\0\0\0\0\0\0\0\x88\x77\x66\x55\x44\x33\x22\x11",
+		       24),
+		0);
 	memcpy(nonce, "\xd4\xc3\xb2\xa1\7\0\0\0\0\0\0\0", 12);
-	CU_ASSERT_EQUAL(crypto_aead_chacha20poly1305_ietf_decrypt(plain, &plain_len, NULL, datagram + 24,
-								  len - 24, datagram, 24, nonce,
-								  seal.key), 0);
+	CU_ASSERT_EQUAL(crypto_aead_chacha20poly1305_ietf_decrypt(plain, &plain_len, NULL,
+								  datagram + 24, len - 24, datagram,
+								  24, nonce, seal.key),
+			0);
 	CU_ASSERT_EQUAL(plain_len, sizeof(body));
 	CU_ASSERT_EQUAL(memcmp(plain, body, sizeof(body)), 0);
 }
@@ -239,7 +245,10 @@ static void test_page_file(void)
 	CU_ASSERT_EQUAL(snap_file_put(f, 6, page), PAGE_PRESENT);
 	CU_ASSERT_EQUAL(snap_file_read(f, 6, back), 0);
 	CU_ASSERT_EQUAL(memcmp(page, back, sizeof(page)), 0);
-	/* put in, and died before the map was set: the same page again is no error, and not a second one */
+	/*
+	 * put in, and died before the map was set: the same page again is no error, and not a
+	 * second one
+	 */
 	CU_ASSERT_EQUAL(pwrite(memfds.map_fd, "\0", 1, 6), 1);
 	CU_ASSERT_EQUAL(snap_file_put(f, 6, page), PAGE_PRESENT);
 	CU_ASSERT_EQUAL(snap_file_run(f, 0, 64, PAGE_ABSENT), 5);

@@ -118,7 +118,8 @@ static uint64_t carry_out(uint8_t *ram, uint64_t pages, const struct vm_order *o
 	uint64_t answer = 0;
 
 	for (uint32_t i = 0; i < order->threads; i++) {
-		works[i] = (struct work){ .ram = ram, .pages = pages, .order = *order, .thread = i };
+		works[i] =
+			(struct work){ .ram = ram, .pages = pages, .order = *order, .thread = i };
 		if (pthread_create(&threads[i], NULL, work, &works[i]))
 			_exit(98);
 	}
@@ -231,7 +232,8 @@ void vm_wait_protected(const struct test_vm *vm, bool is_protected)
 	snprintf(path, sizeof(path), "/proc/%d/pagemap", vm->pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	do {
-		if (pread(fd, &entry, sizeof(entry), at) != sizeof(entry) || io_now_ns() > deadline_ns)
+		if (pread(fd, &entry, sizeof(entry), at) != sizeof(entry) ||
+		    io_now_ns() > deadline_ns)
 			abort();
 		sched_yield();
 	} while (!(entry & PAGEMAP_UFFD_WP) == is_protected);
