@@ -1,15 +1,21 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Asking the guest's agent (proto/agent-socket.h). */
+#include <endian.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/io.h"
 #include "libsf/internal.h"
 #include "proto/agent-socket.h"
+
+/* The agent notes a wish at once; without it the call works all the same. */
+#define NOTED_TIMEOUT_MS 1000
 
 static int agent_connect(void)
 {
@@ -43,6 +49,68 @@ static int await(int sock, int timeout_ms)
 		if (errno != EINTR)
 			return lsf_fail(errno, "waiting for the agent: %s", strerror(errno));
 	}
+}
+
+void lsf_instant_begin(struct lsf_instant *instant, const char *key)
+{
+	struct agent_sock_await request = { .head = { .op = AGENT_SOCK_AWAIT } };
+	struct agent_sock_reply noted;
+	_cleanup_fd_ int sock = agent_connect();
+
+	*instant = (struct lsf_instant){ .sock = -1, .udp = -1 };
+	memcpy(request.request, key, strnlen(key, sizeof(request.request)));
+	if (sock < 0 || send(sock, &request, sizeof(request), MSG_NOSIGNAL) != sizeof(request) ||
+	    await(sock, NOTED_TIMEOUT_MS) || recv(sock, &noted, sizeof(noted), 0) != sizeof(noted) ||
+	    noted.error)
+		return;
+	instant->udp = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	instant->sock = steal_fd(&sock);
+}
+
+bool lsf_instant_told(struct lsf_instant *instant)
+{
+	struct agent_sock_instant told;
+	ssize_t got;
+
+	if (instant->sock < 0)
+		return false;
+	got = recv(instant->sock, &told, sizeof(told), MSG_DONTWAIT);
+	if (got < 0 && (errno == EAGAIN || errno == EINTR))
+		return false;
+	if (got != sizeof(told) || told.error || !told.id) {
+		/* an agent that does not know this, or that ended */
+		close(instant->sock);
+		instant->sock = -1;
+		return false;
+	}
+	instant->id = told.id;
+	instant->count = told.count;
+	instant->checkpoint = told.checkpoint;
+	instant->parent = told.parent;
+	instant->answer_port = told.answer_port;
+	return true;
+}
+
+void lsf_instant_arrived(struct lsf_instant *instant)
+{
+	struct agent_sock_request request = { .op = AGENT_SOCK_ARRIVED, .value = instant->id };
+	struct agent_arrived message = { htole32(AGENT_ARRIVED_FIRST), htole32(instant->id) };
+	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(instant->answer_port),
+				  .sin_addr = { instant->parent } };
+
+	if (!instant->parent || !instant->answer_port)
+		return;
+	/* if it is lost, the agent says it again */
+	if (instant->udp >= 0)
+		sendto(instant->udp, &message, sizeof(message), MSG_DONTWAIT,
+		       (struct sockaddr *)&to, sizeof(to));
+	send(instant->sock, &request, sizeof(request), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+void lsf_instant_end(struct lsf_instant *instant)
+{
+	cleanup_close(&instant->sock);
+	cleanup_close(&instant->udp);
 }
 
 int lsf_agent_ask(uint32_t op, uint64_t value, int fd, int timeout_ms)

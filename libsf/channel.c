@@ -36,6 +36,8 @@
 struct chan {
 	struct xs_handle *xs; /* NULL: to be opened */
 	bool busy;
+	int also_fd;		/* -1: none */
+	char late[PATH_BYTES];	/* to be removed by the next user, with all watches */
 	unsigned watches;
 	char watched[CHAN_WATCHES][PATH_BYTES];
 	struct chan *next;
@@ -185,6 +187,7 @@ static struct chan *pool_take(void)
 	if (!chan) {
 		chan = calloc(1, sizeof(*chan));
 		if (chan) {
+			chan->also_fd = -1;
 			chan->next = pool;
 			pool = chan;
 		}
@@ -193,6 +196,13 @@ static struct chan *pool_take(void)
 		chan->busy = true;
 	pthread_mutex_unlock(&pool_lock);
 	return chan;
+}
+
+static void tidy_late(struct chan *chan)
+{
+	lsf_chan_remove(chan, chan->late);
+	lsf_chan_unwatch_all(chan);
+	chan->late[0] = 0;
 }
 
 struct chan *lsf_chan_get(void)
@@ -207,7 +217,17 @@ struct chan *lsf_chan_get(void)
 		lsf_chan_put(chan);
 		return NULL;
 	}
+	if (chan->late[0])
+		tidy_late(chan);
 	return chan;
+}
+
+void lsf_chan_put_late(struct chan *chan, const char *path)
+{
+	snprintf(chan->late, sizeof(chan->late), "%s", path);
+	pthread_mutex_lock(&pool_lock);
+	chan->busy = false;
+	pthread_mutex_unlock(&pool_lock);
 }
 
 void lsf_chan_put(struct chan *chan)
@@ -345,13 +365,19 @@ static int take_events(struct chan *chan, chan_event *each, void *arg)
 	return errno == EAGAIN ? count : -1;
 }
 
+void lsf_chan_also(struct chan *chan, int fd)
+{
+	chan->also_fd = fd;
+}
+
 int lsf_chan_wait(struct chan *chan, int timeout_ms, bool interruptible, chan_event *each,
 		  void *arg)
 {
 	uint64_t end_ns = io_now_ns() + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0) * 1000000u;
 
 	for (;;) {
-		struct pollfd ready = { .fd = xs_fileno(chan->xs), .events = POLLIN };
+		struct pollfd ready[] = { { .fd = xs_fileno(chan->xs), .events = POLLIN },
+					  { .fd = chan->also_fd, .events = POLLIN } };
 		int count = take_events(chan, each, arg), slice_ms = LIVENESS_MS;
 		uint64_t now_ns = io_now_ns();
 
@@ -368,8 +394,11 @@ int lsf_chan_wait(struct chan *chan, int timeout_ms, bool interruptible, chan_ev
 			return 0;
 		if (timeout_ms >= 0 && end_ns - now_ns < LIVENESS_MS * 1000000ull)
 			slice_ms = (int)((end_ns - now_ns + 999999) / 1000000);
-		if (poll(&ready, 1, slice_ms) >= 0 || (errno == EINTR && !interruptible))
+		if (poll(ready, 2, slice_ms) >= 0 || (errno == EINTR && !interruptible)) {
+			if (ready[1].revents)
+				return 1;
 			continue;
+		}
 		return lsf_fail(errno, "waiting for XenStore: %s", strerror(errno));
 	}
 }

@@ -3,8 +3,9 @@
  * Going through an instant: calls that are entered once and come back in several VMs.
  *
  * What follows the answer is a clone's first moment of life, and every page it touches comes over
- * the network: read the answer (one exchange), run the handlers, have the agent tell the parent.
- * Only then the tidying.
+ * the network. So the answer is taken from whoever has it first: in a clone that is the agent,
+ * which is awake anyway, with one packet; in the parent it is XenStore. Then the handlers, then the
+ * parent is told. The tidying waits until XenStore is used again.
  */
 #include <errno.h>
 #include <stdatomic.h>
@@ -27,6 +28,7 @@ static atomic_flag under_way = ATOMIC_FLAG_INIT;
  */
 static int go_through(const char *request, int *numbers, unsigned count, unsigned which)
 {
+	struct lsf_instant instant = { .sock = -1, .udp = -1 };
 	_cleanup_free_ char *reply = NULL;
 	struct lsf_request r;
 	int rc = -1, number;
@@ -35,14 +37,23 @@ static int go_through(const char *request, int *numbers, unsigned count, unsigne
 		return lsf_fail(EBUSY, "another thread is cloning this VM");
 	lsf_handlers_run(HANDLER_PREPARE);
 	/* without limit: who gave up waiting would take itself for the parent in every clone */
-	reply = lsf_request_begin(&r, -1, "%s", request);
-	if (reply && !lsf_reply_numbers(reply, numbers, count))
+	reply = lsf_request_instant(&r, &instant, request);
+	if (instant.id) {
+		numbers[0] = (int)instant.checkpoint;
+		numbers[which] = (int)instant.id;
+		rc = (int)instant.id;
+	} else if (reply && !lsf_reply_numbers(reply, numbers, count)) {
 		rc = numbers[which];
+	}
 	number = errno;
 	lsf_handlers_run(rc > 0 ? HANDLER_CHILD : HANDLER_PARENT);
-	if (rc > 0)
+	if (instant.id)
+		lsf_instant_arrived(&instant);
+	else if (rc > 0)
 		lsf_agent_ask(AGENT_SOCK_ARRIVED, (uint64_t)rc, -1, ARRIVED_TIMEOUT_MS);
+	r.late = instant.id;
 	lsf_request_end(&r);
+	lsf_instant_end(&instant);
 	atomic_flag_clear(&under_way);
 	errno = number;
 	return rc;

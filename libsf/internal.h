@@ -60,6 +60,12 @@ typedef void chan_event(void *arg, const char *path);
 int lsf_chan_wait(struct chan *chan, int timeout_ms, bool interruptible, chan_event *each,
 		  void *arg);
 
+/* From now on lsf_chan_wait() also ends, with 1, when `fd` is readable; -1: none. */
+void lsf_chan_also(struct chan *chan, int fd);
+
+/* Gives the connection back as it is. Its next user removes `path` and ends its watches. */
+void lsf_chan_put_late(struct chan *chan, const char *path);
+
 /* Reads a node that is a number 0…INT_MAX. Return: it. Errors: also EPROTO. */
 int lsf_chan_number(struct chan *chan, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
@@ -69,9 +75,12 @@ int lsf_read_number(const char *format, ...) __attribute__((format(printf, 1, 2)
 
 /* ---- request.c: asking sfd ---- */
 
+struct lsf_instant;
+
 struct lsf_request {
 	struct chan *chan;
 	char reply_path[80];
+	bool late; /* what is left to tidy waits until the connection is used again */
 };
 
 /*
@@ -82,6 +91,13 @@ struct lsf_request {
 char *lsf_request_begin(struct lsf_request *request, int timeout_ms, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 void lsf_request_end(struct lsf_request *request);
+
+/*
+ * The same for a request that makes clones. Return in the parent: the answer; in a clone NULL with
+ * instant->id set, if its agent was faster than XenStore.
+ */
+char *lsf_request_instant(struct lsf_request *request, struct lsf_instant *instant,
+			  const char *text);
 
 /* Asks for something whose answer has no words. Return: 0. */
 int lsf_request_simple(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -103,6 +119,26 @@ void lsf_handlers_run(enum handler_time when);
 
 /* One request of proto/agent-socket.h; fd -1: none. timeout_ms -1: for ever. Return: 0. */
 int lsf_agent_ask(uint32_t op, uint64_t value, int fd, int timeout_ms);
+
+/*
+ * Being told by the agent who this VM is, without XenStore (AGENT_SOCK_AWAIT). All of it may fail
+ * and harms nobody then: XenStore has the same answer.
+ */
+struct lsf_instant {
+	int sock; /* to the agent; -1: it is not going to tell */
+	int udp;  /* for the first datagram; opened before, so that a clone need not */
+	unsigned id, count, checkpoint; /* as told; id 0: not told */
+	uint32_t parent;
+	uint16_t answer_port;
+};
+
+/* Has the agent tell when request `key` has made this VM a clone. lsf_instant_end() follows. */
+void lsf_instant_begin(struct lsf_instant *instant, const char *key);
+/* Return: true if the agent has told: instant->id is this clone's. */
+bool lsf_instant_told(struct lsf_instant *instant);
+/* A clone that was told is back from its call: tells ID 0. */
+void lsf_instant_arrived(struct lsf_instant *instant);
+void lsf_instant_end(struct lsf_instant *instant);
 
 /* ---- others ---- */
 

@@ -15,6 +15,8 @@
 #include "libsf/internal.h"
 #include "proto/xenstore-tree.h"
 
+#define FIRST_EVENT_MS 1000
+
 /* A key that no process of this VM used before or will use. */
 static void make_key(char key[SF_XS_KEY_MAX + 1])
 {
@@ -43,16 +45,26 @@ static void fail_as_told(const char *request, const char *reply)
 					    : "the host refused and did not say why");
 }
 
-/* Waits for the node with the answer. Return: it, the caller's to free(), or NULL. */
-static char *await_reply(struct lsf_request *r, const char *request, int timeout_ms)
+/*
+ * Waits for the node with the answer, or (`instant` may be NULL) for being told by the agent.
+ * Return: the answer, the caller's to free(), or NULL.
+ */
+static char *await_reply(struct lsf_request *r, const char *request, int timeout_ms,
+			 struct lsf_instant *instant)
 {
 	uint64_t end_ns = io_now_ns() + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0) * 1000000u;
 
+	if (instant && lsf_chan_wait(r->chan, -1, false, NULL, NULL) < 0)
+		return NULL;
 	for (bool last = false;;) {
-		char *reply = lsf_chan_read(r->chan, r->reply_path);
-		int64_t left_ns = (int64_t)(end_ns - io_now_ns());
+		int64_t left_ns;
+		char *reply;
 		int rc;
 
+		if (instant && lsf_instant_told(instant))
+			return NULL;
+		reply = lsf_chan_read(r->chan, r->reply_path);
+		left_ns = (int64_t)(end_ns - io_now_ns());
 		if (reply || errno != ENOENT)
 			return reply;
 		if (last) {
@@ -78,7 +90,18 @@ int lsf_request_tell(struct chan *chan, const char *request)
 	return lsf_chan_write(chan, path, request);
 }
 
-static int send_request(struct lsf_request *r, const char *request)
+/*
+ * A watch begins with an event. That one is taken here, so that the instant finds this process
+ * waiting and not in the middle of an exchange with XenStore.
+ */
+static void prepare_instant(struct lsf_request *r, struct lsf_instant *instant, const char *key)
+{
+	lsf_chan_wait(r->chan, FIRST_EVENT_MS, false, NULL, NULL);
+	lsf_instant_begin(instant, key);
+	lsf_chan_also(r->chan, instant->sock);
+}
+
+static int send_request(struct lsf_request *r, const char *request, struct lsf_instant *instant)
 {
 	char key[SF_XS_KEY_MAX + 1], path[sizeof(SF_XS_REQUEST "/") + SF_XS_KEY_MAX];
 
@@ -87,26 +110,39 @@ static int send_request(struct lsf_request *r, const char *request)
 	snprintf(r->reply_path, sizeof(r->reply_path), SF_XS_REPLY "/%s", key);
 	if (lsf_chan_watch(r->chan, r->reply_path))
 		return -1;
+	if (instant)
+		prepare_instant(r, instant, key);
 	return lsf_chan_write(r->chan, path, request);
 }
 
-static char *request_vbegin(struct lsf_request *r, int timeout_ms, const char *format, va_list args)
+static char *begin(struct lsf_request *r, const char *request, int timeout_ms,
+		   struct lsf_instant *instant)
 {
 	_cleanup_free_ char *reply = NULL;
-	char request[SF_XS_REQUEST_MAX + 1];
 
-	vsnprintf(request, sizeof(request), format, args);
-	r->reply_path[0] = 0;
-	r->chan = lsf_chan_get();
-	if (!r->chan || send_request(r, request))
+	*r = (struct lsf_request){ .chan = lsf_chan_get() };
+	if (!r->chan || send_request(r, request, instant))
 		return NULL;
-	reply = await_reply(r, request, timeout_ms);
+	reply = await_reply(r, request, timeout_ms, instant);
 	if (!reply)
 		return NULL;
 	if (!strncmp(reply, "ok", 2) && (!reply[2] || reply[2] == ' '))
 		return strdup(reply + 2);
 	fail_as_told(request, reply);
 	return NULL;
+}
+
+static char *request_vbegin(struct lsf_request *r, int timeout_ms, const char *format, va_list args)
+{
+	char request[SF_XS_REQUEST_MAX + 1];
+
+	vsnprintf(request, sizeof(request), format, args);
+	return begin(r, request, timeout_ms, NULL);
+}
+
+char *lsf_request_instant(struct lsf_request *r, struct lsf_instant *instant, const char *text)
+{
+	return begin(r, text, -1, instant);
 }
 
 char *lsf_request_begin(struct lsf_request *r, int timeout_ms, const char *format, ...)
@@ -124,6 +160,13 @@ void lsf_request_end(struct lsf_request *r)
 {
 	int number = errno;
 
+	if (r->chan)
+		lsf_chan_also(r->chan, -1);
+	if (r->chan && r->late) {
+		lsf_chan_put_late(r->chan, r->reply_path);
+		errno = number;
+		return;
+	}
 	if (r->chan && r->reply_path[0])
 		lsf_chan_remove(r->chan, r->reply_path);
 	if (r->chan)

@@ -19,7 +19,8 @@
  * all; from then on it sends nothing on either port. Both streams are
  * now empty and stand between two frames: the cut goes through here. After the cut both the parent
  * and each clone get AGENT_RESUME from their own sfd, which tells them who they are. A clone's
- * agent first takes its address, then goes on with XenStore, then answers AGENT_RESUMED. If the
+ * agent first takes its address, tells the process that asked for the clone (proto/agent-socket.h),
+ * then goes on with XenStore, then answers AGENT_RESUMED. If the
  * clone operation is given up, AGENT_RESUME comes with the id it had.
  *
  * Streams. `stream` numbers belong to who begins the stream: sfd's are 1 and up, per VM; those of an
@@ -35,7 +36,7 @@
  * the clone's sfd, with full windows on both sides again; standard input is at its end; puts and
  * results under way are forgotten.
  *
- * Changelog: 1: first.
+ * Changelog: 1: first. 2: AGENT_RESUME says which request made the clone.
  */
 #ifndef PROTO_AGENT_PORT_H
 #define PROTO_AGENT_PORT_H
@@ -44,7 +45,7 @@
 
 #define XENSTORE_PORT_NAME "org.snowflock.xenstore.0"
 #define AGENT_PORT_NAME "org.snowflock.agent.0"
-#define AGENT_VERSION 1
+#define AGENT_VERSION 2
 #define AGENT_MAX_DATA 32768u		/* bytes in one AGENT_DATA */
 #define AGENT_MAX_FRAME 65536u		/* bytes of any payload */
 #define AGENT_WINDOW (256u * 1024u)	/* bytes under way per stream and channel */
@@ -105,8 +106,11 @@ struct agent_resume {
 	uint16_t answer_port;	/* UDP, host order in the little-endian frame */
 	uint16_t reserved;
 	uint64_t realtime_ns;	/* the host's CLOCK_REALTIME as this is sent */
+	uint32_t checkpoint;	/* that the clone is made of; 0: none */
+	uint32_t reserved2;
+	char request[48];	/* key of the request that made the clone, padded with NULs; else empty */
 };
-_Static_assert(sizeof(struct agent_resume) == 48, "no padding");
+_Static_assert(sizeof(struct agent_resume) == 104, "no padding");
 
 struct agent_status {
 	int32_t value;

@@ -543,6 +543,8 @@ static void clone_loaded(void *arg, int error, const char *why)
 
 static void clone_identify(struct clone *c, const struct start *s)
 {
+	struct agent_resume resume = { .op = (uint64_t)s->quiesce, .id = c->id, .count = (uint32_t)s->count,
+				       .checkpoint = (uint32_t)s->checkpoint };
 	json_t *stream;
 	size_t i;
 
@@ -555,7 +557,8 @@ static void clone_identify(struct clone *c, const struct start *s)
 		return;
 	}
 	write_identity(c, s);
-	vm_resume(&c->vm, (uint64_t)s->quiesce, c->id, (unsigned)s->count);
+	memcpy(resume.request, s->request, strlen(s->request));	/* start_parse() looked at its length */
+	vm_resume(&c->vm, &resume);
 	xs_hold(c->vm.xs, false);
 }
 

@@ -102,9 +102,10 @@ static void freeze_free(struct freeze *z)
 /* The guest may talk again. */
 static void wake_guest(struct freeze *z, unsigned count)
 {
+	struct agent_resume resume = { .op = z->op, .count = count };
 	struct vm *vm = &z->guest->vm;
 
-	vm_resume(vm, z->op, 0, count);
+	vm_resume(vm, &resume);
 	agent_port_hold(vm->agent, false);
 	xs_hold(vm->xs, false);
 }

@@ -279,7 +279,9 @@ err_guest:
 
 static void guest_hello(struct guest *g)
 {
-	vm_resume(&g->vm, 0, 0, 0);
+	struct agent_resume resume = { .op = 0 };
+
+	vm_resume(&g->vm, &resume);
 	if (!g->hello)
 		boot_step(g, "agent");
 	g->hello = true;

@@ -186,18 +186,19 @@ static void agent_broken(void *arg, const char *why)
 
 static const struct agent_port_events agent_events = { .frame = agent_frame, .broken = agent_broken };
 
-void vm_resume(struct vm *vm, uint64_t op, unsigned id, unsigned count)
+void vm_resume(struct vm *vm, struct agent_resume *resume)
 {
-	struct agent_resume r = { .op = op, .id = id, .count = count, .prefix = FAMILY_PREFIX,
-				  .address = family_address(vm->family, vm->slot).s_addr,
-				  .gateway = vm->family->gateway.s_addr,
-				  .parent = vm->family->base.s_addr, .answer_port = AGENT_ANSWER_PORT };
 	struct timespec now;
 
+	resume->prefix = FAMILY_PREFIX;
+	resume->address = family_address(vm->family, vm->slot).s_addr;
+	resume->gateway = vm->family->gateway.s_addr;
+	resume->parent = vm->family->base.s_addr;
+	resume->answer_port = AGENT_ANSWER_PORT;
 	clock_gettime(CLOCK_REALTIME, &now);
-	r.realtime_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-	memcpy(r.mac, vm->mac, sizeof(r.mac));
-	agent_port_send_now(vm->agent, AGENT_RESUME, &r, sizeof(r));
+	resume->realtime_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	memcpy(resume->mac, vm->mac, sizeof(resume->mac));
+	agent_port_send_now(vm->agent, AGENT_RESUME, resume, sizeof(*resume));
 }
 
 /* ---- all of it ---- */

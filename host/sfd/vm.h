@@ -65,8 +65,11 @@ void vm_stop(struct vm *vm);
 int vm_xs_create(struct vm *vm);
 int vm_xs_restore(struct vm *vm, const uint8_t *state, size_t len);
 
-/* Tells the agent who its VM is (AGENT_RESUME). `op` 0: after boot. */
-void vm_resume(struct vm *vm, uint64_t op, unsigned id, unsigned count);
+/*
+ * Tells the agent who its VM is: `resume` has op, id, count and, for a clone, what made it; the rest
+ * is filled in here.
+ */
+void vm_resume(struct vm *vm, struct agent_resume *resume);
 
 /* Writes the answer to a request of libsf's (proto/xenstore-tree.h). */
 void vm_answer(struct vm *vm, const char *key, const char *format, ...)

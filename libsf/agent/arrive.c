@@ -23,6 +23,8 @@ static void set_timer(struct arrive *arrive, unsigned ms)
 {
 	struct itimerspec when = { .it_value = { ms / 1000, (long)(ms % 1000) * 1000000 } };
 
+	if (!ms && !arrive->timer.active)
+		return;
 	timerfd_settime(arrive->timer.fd, 0, &when, NULL);
 	loop_watch(arrive->loop, &arrive->timer, ms ? EPOLLIN : 0);
 }
@@ -61,11 +63,12 @@ static void timer_ready(struct source *source, uint32_t events)
 static void hear(struct arrive *arrive, const struct agent_arrived *message,
 		 const struct sockaddr_in *from)
 {
+	bool first = le32toh(message->magic) == AGENT_ARRIVED_FIRST;
 	uint32_t id = le32toh(message->id);
 
 	if (!id || ntohl(from->sin_addr.s_addr) != ntohl(arrive->parent.sin_addr.s_addr) + id)
 		return;
-	if (!arrive->answered(arrive->arg, id))
+	if (!arrive->answered(arrive->arg, id) || first)
 		return;
 	sendto(arrive->socket.fd, message, sizeof(*message), MSG_DONTWAIT,
 	       (const struct sockaddr *)from, sizeof(*from));
@@ -81,11 +84,13 @@ static void socket_ready(struct source *source, uint32_t events)
 			       (struct sockaddr *)&from, &from_len);
 
 	(void)events;
-	if (got != sizeof(message) || le32toh(message.magic) != AGENT_ARRIVED_MAGIC)
+	if (got != sizeof(message) || (le32toh(message.magic) != AGENT_ARRIVED_MAGIC &&
+				       le32toh(message.magic) != AGENT_ARRIVED_FIRST))
 		return;
 	if (!arrive->id)
 		hear(arrive, &message, &from);
 	else if (le32toh(message.id) == arrive->id &&
+		 le32toh(message.magic) == AGENT_ARRIVED_MAGIC &&
 		 from.sin_addr.s_addr == arrive->parent.sin_addr.s_addr)
 		set_timer(arrive, 0);
 }
@@ -124,6 +129,15 @@ int arrive_tell(struct arrive *arrive)
 	arrive->wait_ms = FIRST_WAIT_MS;
 	tell_again(arrive);
 	return 0;
+}
+
+void arrive_later(struct arrive *arrive)
+{
+	if (arrive->socket.fd < 0)
+		return;
+	arrive->tries_left = AGENT_ARRIVED_TRIES - 1;
+	arrive->wait_ms = FIRST_WAIT_MS;
+	set_timer(arrive, AGENT_ARRIVED_AGAIN_MS);
 }
 
 void arrive_init(struct arrive *arrive, struct loop *loop,

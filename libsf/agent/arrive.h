@@ -37,4 +37,7 @@ int arrive_as(struct arrive *arrive, uint32_t id, uint32_t parent, uint16_t port
 /* Tells ID 0, and tells it again until it answers. Return: 0 or -errno. */
 int arrive_tell(struct arrive *arrive);
 
+/* ID 0 was told just now and did not answer, as it should be: the same, but after a while. */
+void arrive_later(struct arrive *arrive);
+
 #endif

@@ -4,8 +4,10 @@
 #include "agent/local.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,14 +16,22 @@
 #include "common/log.h"
 #include "proto/agent-socket.h"
 
+#define GO_FIRST_MS 20	/* in which a process that was told comes back from its call */
+
 struct local_client {
 	struct source source;
 	struct local *local;
+	bool awaits, told;		/* AGENT_SOCK_AWAIT */
+	char request[AGENT_REQUEST_KEY_BYTES];
+	LIST_ENTRY(local_client) entry;	/* of those that wait */
 };
+_Static_assert(AGENT_REQUEST_KEY_BYTES == sizeof(((struct agent_resume *)0)->request), "one key");
 
 static void client_end(struct local_client *client)
 {
 	client->local->clients--;
+	if (client->awaits)
+		LIST_REMOVE(client, entry);
 	loop_watch(client->local->loop, &client->source, 0);
 	close(client->source.fd);
 	free(client);
@@ -61,39 +71,116 @@ static int tell_arrival(struct local_client *client, uint64_t id)
 	return id == *local->id ? arrive_tell(local->arrive) : -EINVAL;
 }
 
+/*
+ * The client waits for an instant. From now on it is served like a port, because what it says in a
+ * clone is heard before the rest of the agent goes on.
+ */
+static void begin_await(struct local_client *client, const struct agent_sock_await *await)
+{
+	const struct agent_sock_reply noted = { .error = 0 };
+
+	memcpy(client->request, await->request, sizeof(client->request));
+	client->awaits = true;
+	LIST_INSERT_HEAD(&client->local->awaiting, client, entry);
+	client->source.port = true;
+	loop_watch(client->local->loop, &client->source, EPOLLIN);
+	send(client->source.fd, &noted, sizeof(noted), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/* It has sent the first datagram, or changed its mind, or ended. */
+static void end_await(struct local_client *client, const struct agent_sock_request *request)
+{
+	struct local *local = client->local;
+
+	if (client->told && request && request->op == AGENT_SOCK_ARRIVED &&
+	    request->value == *local->id)
+		arrive_later(local->arrive);
+	client_end(client);
+}
+
+/* Return: 0; -errno; or 1 if the answer comes later. */
+static int serve(struct local_client *client, const struct agent_sock_await *message, size_t len,
+		 int *fd)
+{
+	const struct agent_sock_request *request = &message->head;
+	struct local *local = client->local;
+	int error;
+
+	if (request->op == AGENT_SOCK_AWAIT && len == sizeof(*message)) {
+		begin_await(client, message);
+		return 1;
+	}
+	if (len != sizeof(*request))
+		return -EINVAL;
+	switch (request->op) {
+	case AGENT_SOCK_RESULT:
+		error = take_result(client, request->value, fd);
+		return error ? error : 1;
+	case AGENT_SOCK_ARRIVED:
+		return tell_arrival(client, request->value);
+	case AGENT_SOCK_FORGET:
+		return request->value > UINT32_MAX ? -EINVAL :
+		       transfers_forget(local->transfers, (uint32_t)request->value);
+	default:
+		return -EINVAL;
+	}
+}
+
 static void client_ready(struct source *source, uint32_t events)
 {
 	struct local_client *client = (struct local_client *)source;	/* its first member */
-	struct agent_sock_request request;
+	struct agent_sock_await message;
 	_cleanup_fd_ int fd = -1;
 	unsigned fds;
-	ssize_t got = io_recv_fds(source->fd, &request, sizeof(request), &fd, 1, &fds);
-	int error = -EINVAL;
+	ssize_t got = io_recv_fds(source->fd, &message, sizeof(message), &fd, 1, &fds);
+	bool whole = got >= (ssize_t)sizeof(message.head);
+	int error;
 
 	(void)events;
 	if (got == -EAGAIN)
 		return;
-	if (got != sizeof(request)) {
+	if (client->awaits) {
+		end_await(client, whole ? &message.head : NULL);
+		return;
+	}
+	if (!whole) {
 		client_end(client);
 		return;
 	}
 	/* one request: nothing more is read */
 	loop_watch(client->local->loop, source, 0);
-	switch (request.op) {
-	case AGENT_SOCK_RESULT:
-		error = take_result(client, request.value, &fd);
-		if (!error)
-			return;
-		break;
-	case AGENT_SOCK_ARRIVED:
-		error = tell_arrival(client, request.value);
-		break;
-	case AGENT_SOCK_FORGET:
-		if (request.value <= UINT32_MAX)
-			error = transfers_forget(client->local->transfers, (uint32_t)request.value);
-		break;
+	error = serve(client, &message, (size_t)got, &fd);
+	if (error <= 0)
+		client_answer(client, -error);
+}
+
+/*
+ * What is left to do here nobody waits for. Unless the process does, in a handler that uses
+ * XenStore: so the time is limited.
+ */
+static void let_go_first(const struct local_client *client)
+{
+	struct pollfd said = { .fd = client->source.fd, .events = POLLIN };
+
+	poll(&said, 1, GO_FIRST_MS);
+}
+
+void local_instant(struct local *local, const struct agent_resume *resume)
+{
+	const struct agent_sock_instant instant = {
+		.id = resume->id, .count = resume->count, .checkpoint = resume->checkpoint,
+		.parent = resume->parent, .answer_port = resume->answer_port,
+	};
+	struct local_client *client;
+
+	LIST_FOREACH(client, &local->awaiting, entry) {
+		if (client->told || memcmp(client->request, resume->request, sizeof(client->request)))
+			continue;
+		client->told = send(client->source.fd, &instant, sizeof(instant),
+				    MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(instant);
+		if (client->told)
+			let_go_first(client);
 	}
-	client_answer(client, -error);
 }
 
 static void listener_ready(struct source *source, uint32_t events)

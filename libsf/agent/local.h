@@ -4,10 +4,12 @@
 #define AGENT_LOCAL_H
 
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "agent/arrive.h"
 #include "agent/loop.h"
 #include "agent/transfer.h"
+#include "proto/agent-port.h"
 
 #define LOCAL_CLIENTS 128
 
@@ -18,10 +20,14 @@ struct local {
 	struct transfers *transfers;
 	struct arrive *arrive;
 	unsigned clients;
+	LIST_HEAD(, local_client) awaiting;	/* a process each that waits for an instant */
 };
 
 /* Serves the listening SOCK_SEQPACKET socket; the rest is borrowed for as long as `local` lives. */
 void local_init(struct local *local, struct loop *loop, int listen_fd, const uint32_t *id,
 		struct transfers *transfers, struct arrive *arrive);
+
+/* This VM has become a clone and has its address: tells the process that asked for it. */
+void local_instant(struct local *local, const struct agent_resume *resume);
 
 #endif

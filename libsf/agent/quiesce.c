@@ -81,6 +81,7 @@ int quiesce_end(struct agent *agent, const struct agent_resume *resume)
 		set_clock(resume->realtime_ns);
 	agent->state = AGENT_RUNNING;
 	if (clone) {
+		local_instant(&agent->local, resume);
 		transfers_become_clone(&agent->transfers);
 		execs_become_clone(&agent->execs);
 	}

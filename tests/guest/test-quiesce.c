@@ -253,6 +253,59 @@ static void a_clone_tells_until_it_is_answered(void)
 	guest_stop(g);
 }
 
+/* Tells the agent that we wait for the instant of request `key`. Return: the connection. */
+static int sock_await(struct guest *g, const char *key)
+{
+	struct agent_sock_await wish = { .head = { .op = AGENT_SOCK_AWAIT } };
+	struct agent_sock_reply noted = { .error = -1 };
+	int sock = sock_connect(g);
+
+	memcpy(wish.request, key, strlen(key));
+	send(sock, &wish, sizeof(wish), 0);
+	CU_ASSERT_EQUAL_FATAL(recv(sock, &noted, sizeof(noted), 0), sizeof(noted));
+	CU_ASSERT_EQUAL(noted.error, 0);
+	return sock;
+}
+
+/* Two wait; the one whose request it was is told, before the rest goes on. */
+static void who_asked_is_told_first(void)
+{
+	uint16_t port = 0;
+	struct guest *g = guest_boot(free_port());
+	struct agent_resume resume = { .op = 1, .id = 2, .count = 4, .prefix = 8, .checkpoint = 7,
+				       .address = htobe32(0x7f000003), .request = "80-1-c0ffee",
+				       .parent = htobe32(0x7f000001) };
+	struct agent_sock_request arrived = { .op = AGENT_SOCK_ARRIVED, .value = 2 };
+	int fd = udp(1, &port), other = sock_await(g, "80-1-c0ffe"), sock;
+	struct agent_sock_instant told = { 0 };
+	struct agent_arrived message = { 0, 0 };
+
+	sock = sock_await(g, resume.request);
+	guest_quiesce(g, 1);
+	guest_expect(g, AGENT_QUIESCED, 0);
+	resume.answer_port = port;
+	guest_send(g, AGENT_RESUME, 0, 0, &resume, sizeof(resume));
+	CU_ASSERT_EQUAL_FATAL(recv(sock, &told, sizeof(told), 0), sizeof(told));
+	CU_ASSERT_EQUAL(told.error, 0);
+	CU_ASSERT_EQUAL(told.id, 2);
+	CU_ASSERT_EQUAL(told.count, 4);
+	CU_ASSERT_EQUAL(told.checkpoint, 7);
+	CU_ASSERT_EQUAL(told.parent, resume.parent);
+	CU_ASSERT_EQUAL(told.answer_port, port);
+	guest_expect(g, AGENT_RESUMED, 0);
+	send(sock, &arrived, sizeof(arrived), 0);
+	close(sock);
+	/* it is we who tell ID 0; the agent begins later */
+	CU_ASSERT_FALSE(client_hears(fd, AGENT_ARRIVED_AGAIN_MS / 2));
+	CU_ASSERT_TRUE_FATAL(client_hears(fd, GUEST_WAIT_MS));
+	CU_ASSERT_EQUAL(recv(fd, &message, sizeof(message), 0), sizeof(message));
+	CU_ASSERT_EQUAL(message.magic, AGENT_ARRIVED_MAGIC);
+	CU_ASSERT_FALSE(client_hears(other, 0));
+	close(other);
+	close(fd);
+	guest_stop(g);
+}
+
 int main(void)
 {
 	static const CU_TestInfo tests[] = {
@@ -265,6 +318,7 @@ int main(void)
 		{ "a clone forgets puts", a_clone_forgets_puts },
 		{ "the parent hears arrivals", the_parent_hears_arrivals },
 		{ "a clone tells until it is answered", a_clone_tells_until_it_is_answered },
+		{ "who asked is told first", who_asked_is_told_first },
 		CU_TEST_INFO_NULL
 	};
 
