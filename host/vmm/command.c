@@ -29,6 +29,19 @@ enum condition {
 	KVM = 1 << 4,
 };
 
+/*
+ * What every guest's kernel is told. A kernel that panics ends the VM at once (with -no-reboot).
+ * The rest keeps a kernel that wakes up in a clone from doing what nobody asked for, because all of
+ * it is cold there: statistics of memory pressure, security modules that have no policy, auditing,
+ * groups of terminals, compaction ahead, announcements of IPv6 addresses on a segment that has none;
+ * wiping or joining pages that must come over the network first. And a clone may have to wait for
+ * its memory, which is no stall.
+ */
+#define KERNEL_OPTIONS \
+	"console=ttyS0 panic=-1 quiet cryptomgr.notests init_on_alloc=0 psi=0 lsm= audit=0 " \
+	"noautogroup sysctl.vm.compaction_proactiveness=0 ipv6.disable_ipv6=1 " \
+	"transparent_hugepage=madvise nowatchdog rcupdate.rcu_cpu_stall_suppress=1"
+
 /* In values: {word} is replaced; see `words` below. */
 static const struct {
 	unsigned when;
@@ -82,10 +95,9 @@ static const struct {
 
 	{ BOOT, "-kernel", "/proc/self/fd/{kernel}" },
 	{ BOOT, "-initrd", "/proc/self/fd/{initrd}" },
-	/* A kernel that panics ends the VM at once (with -no-reboot). */
 	{ BOOT | TCG, "-append",
-	  "console=ttyS0 panic=-1 quiet mitigations=off tsc=reliable no_timer_check {cmdline}" },
-	{ BOOT | KVM, "-append", "console=ttyS0 panic=-1 quiet {cmdline}" },
+	  KERNEL_OPTIONS " mitigations=off tsc=reliable no_timer_check {cmdline}" },
+	{ BOOT | KVM, "-append", KERNEL_OPTIONS " {cmdline}" },
 	{ CLONE, "-incoming", "defer" },
 };
 _Static_assert(2 * ARRAY_SIZE(arguments) + 2 <= COMMAND_MAX_ARGS, "room for every row");
