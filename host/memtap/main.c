@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
@@ -109,6 +110,8 @@ int main(int argc, char **argv)
 	struct arguments args = { .control = -1 };
 	static char name[64] = "sf-memtap";	/* the log keeps it */
 
+	/* sfd starts a descriptor, after which the kernel would name this process */
+	prctl(PR_SET_NAME, "sf-memtap");
 	argp_parse(&argp, argc, argv, 0, NULL, &args);
 	if (args.family)
 		snprintf(name, sizeof(name), "sf-memtap %s", args.family);

@@ -303,12 +303,15 @@ static void become_memtap(struct pager *p, int sock, const char *program)
 	struct rlimit no_core = { 0, 0 };
 	char number[16];
 	char *argv[] = { (char *)program, number, p->name, NULL };
+	int file;
 
 	snprintf(number, sizeof(number), "%d", 3);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	/* dup2() onto itself would leave it to be closed by exec */
 	if ((sock == 3 ? io_set_inherit(3, true) : dup2(sock, 3)) < 0 || close_range(4, ~0u, 0))
 		_exit(126);
+	/* opened by us: its user need not be able to search the folders above, as that of root's home */
+	file = open(program, O_PATH | O_CLOEXEC);
 	setrlimit(RLIMIT_CORE, &no_core);
 	/* whoever waits for a page waits for us: before the vCPUs, whose work is long */
 	setpriority(PRIO_PROCESS, 0, PAGER_NICE);
@@ -318,7 +321,7 @@ static void become_memtap(struct pager *p, int sock, const char *program)
 	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		_exit(126);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);	/* a change of user cleared it */
-	execv(program, argv);
+	execveat(file, "", argv, environ, AT_EMPTY_PATH);
 	_exit(127);
 }
 
