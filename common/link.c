@@ -719,6 +719,11 @@ void link_pause(struct link *link, bool paused)
 		event_active(link->kick, 0, 0); /* what had been read before */
 }
 
+void link_break(struct link *link, int error, const char *why)
+{
+	link_fail(link, error, "%s", why);
+}
+
 void link_close(struct link *link)
 {
 	struct link_open_call *call;

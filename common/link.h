@@ -86,6 +86,9 @@ void link_pause(struct link *link, bool paused);
 /* Sends what waits, then closes; `down` is not called. Open calls are dropped. Safe in callbacks. */
 void link_close(struct link *link);
 
+/* Ends a link as if it had been lost: the loop answers open calls with -ECONNRESET, then calls `down`. */
+void link_break(struct link *link, int error, const char *why);
+
 /* errno names on the wire ("ENOSPC") ↔ numbers; unknown ones are EIO. */
 const char *link_errno_name(int number);
 int link_errno_number(const char *name);
