@@ -3,6 +3,7 @@
 #include "host/sfd/hosts.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,10 +25,10 @@ int size_parse(const char *text, uint64_t *bytes)
 
 	errno = 0;
 	value = strtoull(text, &end, 10);
-	if (errno || end == text || *text == '-')
+	if (errno || !isdigit((unsigned char)*text))
 		return -EINVAL;
 	if (*end) {
-		unit = strchr(units, *end & ~0x20);
+		unit = strchr(units, toupper((unsigned char)*end));
 		if (!unit || end[1 + (end[1] == 'B')])
 			return -EINVAL;
 		shift = 10 * (unsigned)(unit - units + 1);
@@ -38,24 +39,38 @@ int size_parse(const char *text, uint64_t *bytes)
 	return 0;
 }
 
+/* Names are parts of ids ("<host>.<number>/<k>") and of paths. */
+static bool name_valid(const char *name)
+{
+	static const char allowed[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+	size_t len = strlen(name);
+
+	return len < sizeof(((struct host *)NULL)->name) && *name != '.' &&
+	       strspn(name, allowed) == len;
+}
+
 /* One line's words into *host. Return: 0, or -EINVAL with what is wrong in *wrong. */
 static int parse_line(char *line, struct host *host, const char **wrong)
 {
 	char *save, *name = strtok_r(line, " \t", &save);
-	char *address = strtok_r(NULL, " \t", &save), *colon, *word;
+	char *address = strtok_r(NULL, " \t", &save), *colon, *word, *end;
 
 	*wrong = "want: name address[:port] [mem=SIZE]";
-	if (!address || strlen(name) >= sizeof(host->name))
+	if (!address)
 		return -EINVAL;
-	strcpy(host->name, name);
+	*wrong = "a name has up to 63 of a-z A-Z 0-9 . _ -";
+	if (!name_valid(name))
+		return -EINVAL;
+	snprintf(host->name, sizeof(host->name), "%s", name);
 	host->port = PEER_DEFAULT_PORT;
 	colon = strchr(address, ':');
 	if (colon) {
-		unsigned long port = strtoul(colon + 1, NULL, 10);
+		unsigned long port = strtoul(colon + 1, &end, 10);
 
 		*colon = 0;
 		*wrong = "the port is not between 1 and 65535";
-		if (!port || port > UINT16_MAX)
+		if (!isdigit((unsigned char)colon[1]) || *end || !port || port > UINT16_MAX)
 			return -EINVAL;
 		host->port = (uint16_t)port;
 	}
@@ -70,6 +85,18 @@ static int parse_line(char *line, struct host *host, const char **wrong)
 	return 0;
 }
 
+static bool is_known(struct daemon *d, const struct host *host)
+{
+	for (unsigned i = 0; i < d->host_count; i++) {
+		const struct host *h = &d->hosts[i];
+
+		if (!strcmp(h->name, host->name) ||
+		    (h->addr.s_addr == host->addr.s_addr && h->port == host->port))
+			return true;
+	}
+	return false;
+}
+
 static int add_host(struct daemon *d, char *line, unsigned number, char why[WHY_BYTES])
 {
 	struct host host = { .daemon = d, .index = d->host_count }, *bigger;
@@ -82,8 +109,10 @@ static int add_host(struct daemon *d, char *line, unsigned number, char why[WHY_
 		snprintf(why, WHY_BYTES, "%s, line %u: %s", d->config.hosts_file, number, wrong);
 		return -EINVAL;
 	}
-	if (hosts_find(d, host.name) || d->host_count == HOSTS_MAX) {
-		snprintf(why, WHY_BYTES, "%s, line %u: host \"%s\" is there twice, or there are over %d",
+	if (is_known(d, &host) || d->host_count == HOSTS_MAX) {
+		snprintf(why, WHY_BYTES,
+			 "%s, line %u: host \"%s\" or its address is there twice, or there are "
+			 "over %d",
 			 d->config.hosts_file, number, host.name, HOSTS_MAX);
 		return -EINVAL;
 	}
@@ -118,7 +147,8 @@ int hosts_read(struct daemon *d, char why[WHY_BYTES])
 	}
 	d->self = hosts_find(d, d->config.host);
 	if (!d->self) {
-		snprintf(why, WHY_BYTES, "host \"%s\" is not in %s", d->config.host, d->config.hosts_file);
+		snprintf(why, WHY_BYTES, "host \"%s\" is not in %s", d->config.host,
+			 d->config.hosts_file);
 		return -ENOENT;
 	}
 	return 0;
