@@ -27,9 +27,9 @@
 #include "common/log.h"
 #include "host/sfd/paths.h"
 
-#define PAGER_NICE (-10)
+#define PAGER_NICE	 (-10)
 #define PAGER_MAX_DEATHS 5
-#define PAGER_DEATHS_S 10
+#define PAGER_DEATHS_S	 10
 
 /* One thing said to sf-memtap, with the descriptors that belong to it (ours). */
 struct saying {
@@ -37,7 +37,8 @@ struct saying {
 	int fds[2];
 	unsigned nfds;
 	bool sent;
-	bool keep;		/* to be said again to the next one */
+	bool keep;   /* to be said again to the next one */
+	bool marker; /* ends a repetition */
 	pager_done *done;
 	void *arg;
 	TAILQ_ENTRY(saying) entry;
@@ -51,15 +52,16 @@ struct pager {
 	pid_t pid;
 	int sock;
 	struct event *readable, *writable;
-	struct sayings pending;		/* not answered yet, in order */
-	struct sayings kept;		/* answered, valid still, in order */
-	struct sayings going;		/* MEMTAP_FILE_GONE, to be said again */
+	struct sayings pending; /* not answered yet, in order */
+	struct sayings kept;	/* answered, valid still, in order */
+	struct sayings going;	/* MEMTAP_FILE_GONE, to be said again */
 	struct event *ask_again;
-	int page_fds[MEMTAP_MAX_FILES];	/* -1: no such file */
+	int page_fds[MEMTAP_MAX_FILES]; /* -1: no such file */
 	uint64_t ram_bytes;
 	uint32_t next_vm;
 	unsigned deaths;
 	uint64_t first_death_ns;
+	bool given_up;
 	void (*failed)(void *arg);
 	void *arg;
 };
@@ -75,7 +77,10 @@ static void pager_flush(struct pager *p)
 {
 	struct saying *s;
 
-	TAILQ_FOREACH(s, &p->pending, entry) {
+	if (!p->pid)
+		return;
+	TAILQ_FOREACH(s, &p->pending, entry)
+	{
 		int rc;
 
 		if (s->sent)
@@ -85,19 +90,23 @@ static void pager_flush(struct pager *p)
 			event_add(p->writable, NULL);
 			return;
 		}
-		if (rc)
-			return;	/* it died: what comes next is said to the next one */
+		if (rc) {
+			/* mostly it died already; what is not sent is said to the next one */
+			log_debug("memtap %s: not told: %s", p->name, strerror(-rc));
+			kill(p->pid, SIGKILL);
+			return;
+		}
 		s->sent = true;
 	}
 }
 
-static int pager_say(struct pager *p, const struct memtap_request *request, const int *fds, unsigned nfds,
-		     bool keep, pager_done *done, void *arg)
+static int pager_say(struct pager *p, const struct memtap_request *request, const int *fds,
+		     unsigned nfds, bool keep, pager_done *done, void *arg)
 {
-	struct saying *s = calloc(1, sizeof(*s));
+	struct saying *s = p->given_up ? NULL : calloc(1, sizeof(*s));
 
 	if (!s)
-		return -ENOMEM;
+		return p->given_up ? -EPIPE : -ENOMEM;
 	s->request = *request;
 	s->keep = keep;
 	s->done = done;
@@ -119,7 +128,8 @@ static int pager_say(struct pager *p, const struct memtap_request *request, cons
 /* ---- answers ---- */
 
 /* What must not be said to a next process any more. */
-static void unkeep(struct pager *p, bool (*match)(const struct saying *s, uint32_t number), uint32_t number)
+static void unkeep(struct pager *p, bool (*match)(const struct saying *s, uint32_t number),
+		   uint32_t number)
 {
 	struct saying *s, *next;
 
@@ -130,7 +140,8 @@ static void unkeep(struct pager *p, bool (*match)(const struct saying *s, uint32
 		TAILQ_REMOVE(&p->kept, s, entry);
 		saying_free(s);
 	}
-	TAILQ_FOREACH(s, &p->pending, entry) {
+	TAILQ_FOREACH(s, &p->pending, entry)
+	{
 		if (match(s, number))
 			s->keep = false;
 	}
@@ -198,7 +209,8 @@ static void pager_answered(struct pager *p, const struct memtap_reply *reply)
 	}
 	TAILQ_REMOVE(&p->pending, s, entry);
 	if (reply->error && !s->done)
-		log_warn("memtap %s: request %u failed: %s", p->name, reply->op, strerror(reply->error));
+		log_warn("memtap %s: request %u failed: %s", p->name, reply->op,
+			 strerror(reply->error));
 	if (s->request.op == MEMTAP_FILE_GONE && reply->error == EINPROGRESS) {
 		gone_later(p, s);
 		return;
@@ -217,22 +229,61 @@ static void pager_answered(struct pager *p, const struct memtap_reply *reply)
 
 static int pager_spawn(struct pager *p, char why[WHY_BYTES]);
 
-/* The first thing said that is new: only then memtap knows every snapshot and lets the parent write. */
-static void end_repetition(struct pager *p)
+/*
+ * Puts what was said and is still valid in front of what is not answered, in its order and marked
+ * as said before; behind all of that a message that is new: only then memtap knows every snapshot
+ * and lets the parent write. What an earlier repetition did not come to is marked already.
+ */
+static void repeat_all(struct pager *p)
 {
-	struct saying *s = calloc(1, sizeof(*s));
+	struct saying *s, *next, *last_again = NULL;
+	struct saying *marker = calloc(1, sizeof(*marker));
 
-	if (!s)
-		abort();	/* a parent that waits for ever is worse than one that ends */
-	s->request.op = MEMTAP_STATS;
-	s->request.vm = MEMTAP_ALL;
-	TAILQ_INSERT_HEAD(&p->pending, s, entry);
+	if (!marker)
+		abort(); /* a parent that waits for ever is worse than one that ends */
+	for (s = TAILQ_FIRST(&p->pending); s; s = next) {
+		next = TAILQ_NEXT(s, entry);
+		s->sent = false;
+		if (s->request.flags & MEMTAP_F_AGAIN)
+			last_again = s;
+		if (!s->marker)
+			continue;
+		TAILQ_REMOVE(&p->pending, s, entry);
+		saying_free(s);
+	}
+	marker->marker = true;
+	marker->request.op = MEMTAP_STATS;
+	marker->request.vm = MEMTAP_ALL;
+	if (last_again)
+		TAILQ_INSERT_AFTER(&p->pending, last_again, marker, entry);
+	else
+		TAILQ_INSERT_HEAD(&p->pending, marker, entry);
+	while ((s = TAILQ_LAST(&p->kept, sayings))) {
+		TAILQ_REMOVE(&p->kept, s, entry);
+		s->request.flags |= MEMTAP_F_AGAIN;
+		s->sent = false;
+		TAILQ_INSERT_HEAD(&p->pending, s, entry);
+	}
+}
+
+/* No process any more: who waits for an answer gets none, and the family hears of it. */
+static void give_up(struct pager *p)
+{
+	struct saying *s;
+
+	p->given_up = true;
+	while ((s = TAILQ_FIRST(&p->pending))) {
+		TAILQ_REMOVE(&p->pending, s, entry);
+		if (s->done)
+			s->done(s->arg, -EPIPE, NULL);
+		saying_free(s);
+	}
+	p->failed(p->arg);
 }
 
 static void pager_died(struct pager *p)
 {
 	char why[WHY_BYTES];
-	struct saying *s;
 	uint64_t now = io_now_ns();
 	int status = 0;
 
@@ -246,30 +297,24 @@ static void pager_died(struct pager *p)
 		p->first_death_ns = now;
 		p->deaths = 0;
 	}
-	log_warn("memtap %s: ended (status 0x%x), starting another", p->name, status);
-	/* what was kept is said first, marked as said before; what was not answered follows */
-	TAILQ_FOREACH(s, &p->pending, entry)
-		s->sent = false;
-	end_repetition(p);
-	while ((s = TAILQ_LAST(&p->kept, sayings))) {
-		TAILQ_REMOVE(&p->kept, s, entry);
-		s->request.flags |= MEMTAP_F_AGAIN;
-		s->sent = false;
-		TAILQ_INSERT_HEAD(&p->pending, s, entry);
-	}
 	if (++p->deaths > PAGER_MAX_DEATHS) {
-		log_err("memtap %s: died %u times, giving up", p->name, p->deaths);
-		p->failed(p->arg);
-	} else if (pager_spawn(p, why)) {
+		log_err("memtap %s: ended (status 0x%x), the %uth time in %d s: giving it up",
+			p->name, status, p->deaths, PAGER_DEATHS_S);
+		give_up(p);
+		return;
+	}
+	log_warn("memtap %s: ended (status 0x%x), starting another", p->name, status);
+	repeat_all(p);
+	if (pager_spawn(p, why)) {
 		log_err("memtap %s: %s", p->name, why);
-		p->failed(p->arg);
+		give_up(p);
 	}
 }
 
 static void pager_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct pager *p = arg;
-	struct memtap_stats stats;
+	struct memtap_stats stats = { 0 };
 	pid_t pid = p->pid;
 
 	(void)what;
@@ -278,13 +323,14 @@ static void pager_readable(evutil_socket_t fd, short what, void *arg)
 
 		if (got < 0 && (errno == EAGAIN || errno == EINTR))
 			return;
-		if (got < (ssize_t)sizeof(stats.head)) {
+		if (got != sizeof(stats.head) && got != sizeof(stats)) {
 			pager_died(p);
 			return;
 		}
 		pager_answered(p, &stats.head);
 		if (p->pid != pid)
 			return;
+		memset(&stats, 0, sizeof(stats));
 	}
 }
 
@@ -307,20 +353,24 @@ static void become_memtap(struct pager *p, int sock, const char *program)
 
 	snprintf(number, sizeof(number), "%d", 3);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	signal(SIGPIPE, SIG_DFL);
 	/* dup2() onto itself would leave it to be closed by exec */
 	if ((sock == 3 ? io_set_inherit(3, true) : dup2(sock, 3)) < 0 || close_range(4, ~0u, 0))
 		_exit(126);
-	/* opened by us: its user need not be able to search the folders above, as that of root's home */
+	/*
+	 * Opened by us: its user need not be able to search the folders above, as that of root's
+	 * home.
+	 */
 	file = open(program, O_PATH | O_CLOEXEC);
 	setrlimit(RLIMIT_CORE, &no_core);
 	/* whoever waits for a page waits for us: before the vCPUs, whose work is long */
 	setpriority(PRIO_PROCESS, 0, PAGER_NICE);
 	/* its UDP socket was made in the host's network; it needs no network of its own */
-	if (unshare(CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS) || setgroups(0, NULL) ||
-	    setresgid(p->uid, p->uid, p->uid) || setresuid(p->uid, p->uid, p->uid) ||
-	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+	if (unshare(CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS) ||
+	    setgroups(0, NULL) || setresgid(p->uid, p->uid, p->uid) ||
+	    setresuid(p->uid, p->uid, p->uid) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		_exit(126);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);	/* a change of user cleared it */
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* a change of user cleared it */
 	execveat(file, "", argv, environ, AT_EMPTY_PATH);
 	_exit(127);
 }
@@ -378,16 +428,18 @@ static int udp_socket(struct in_addr addr, uint16_t *port)
 	return steal_fd(&fd);
 }
 
-struct pager *pager_start(struct daemon *d, const char *name, uid_t uid, uint64_t ram_bytes, uint16_t *port,
-			  void (*failed)(void *arg), void *arg, char why[WHY_BYTES])
+struct pager *pager_start(struct daemon *d, const char *name, uid_t uid, uint64_t ram_bytes,
+			  uint16_t *port, void (*failed)(void *arg), void *arg, char why[WHY_BYTES])
 {
-	struct memtap_request init = { .op = MEMTAP_INIT, .bytes = ram_bytes, .arg = d->config.sweep_pages };
+	struct memtap_request init = { .op = MEMTAP_INIT,
+				       .bytes = ram_bytes,
+				       .arg = d->config.sweep_pages };
 	_cleanup_fd_ int udp = udp_socket(d->self->addr, port);
 	struct pager *p = calloc(1, sizeof(*p));
 
 	if (udp < 0 || !p) {
-		snprintf(why, WHY_BYTES, "no UDP socket on %s for pages: %s", inet_ntoa(d->self->addr),
-			 strerror(udp < 0 ? -udp : ENOMEM));
+		snprintf(why, WHY_BYTES, "no UDP socket on %s for pages: %s",
+			 inet_ntoa(d->self->addr), strerror(udp < 0 ? -udp : ENOMEM));
 		free(p);
 		return NULL;
 	}
@@ -511,8 +563,8 @@ void pager_file_gone(struct pager *p, unsigned file)
 	pager_say(p, &r, NULL, 0, false, NULL, NULL);
 }
 
-int pager_arm(struct pager *p, unsigned file, uint64_t snapshot, const uint8_t key[MEMTAP_KEY_BYTES],
-	      pager_done *done, void *arg)
+int pager_arm(struct pager *p, unsigned file, uint64_t snapshot,
+	      const uint8_t key[MEMTAP_KEY_BYTES], pager_done *done, void *arg)
 {
 	struct memtap_request r = { .op = MEMTAP_ARM, .file = file, .snapshot = snapshot };
 
@@ -520,8 +572,8 @@ int pager_arm(struct pager *p, unsigned file, uint64_t snapshot, const uint8_t k
 	return pager_say(p, &r, NULL, 0, true, done, arg);
 }
 
-int pager_begin(struct pager *p, unsigned file, uint64_t snapshot, const uint8_t key[MEMTAP_KEY_BYTES],
-		struct in_addr server, uint16_t port)
+int pager_begin(struct pager *p, unsigned file, uint64_t snapshot,
+		const uint8_t key[MEMTAP_KEY_BYTES], struct in_addr server, uint16_t port)
 {
 	struct memtap_request r = { .op = MEMTAP_BEGIN, .file = file, .snapshot = snapshot };
 	struct sockaddr_in6 *to = &r.source.addr;
@@ -541,10 +593,13 @@ int pager_begin_local(struct pager *p, unsigned file, unsigned other)
 	return pager_say(p, &r, NULL, 0, true, NULL, NULL);
 }
 
-int pager_clone(struct pager *p, unsigned file, int uffd, uint64_t base, uint32_t *vm, pager_done *done,
-		void *arg)
+int pager_clone(struct pager *p, unsigned file, int uffd, uint64_t base, uint32_t *vm,
+		pager_done *done, void *arg)
 {
-	struct memtap_request r = { .op = MEMTAP_CLONE, .file = file, .vm = p->next_vm++, .base = base,
+	struct memtap_request r = { .op = MEMTAP_CLONE,
+				    .file = file,
+				    .vm = p->next_vm++,
+				    .base = base,
 				    .bytes = p->ram_bytes };
 	int rc = pager_say(p, &r, &uffd, 1, true, done, arg);
 
@@ -572,7 +627,8 @@ void pager_forget(struct pager *p, void *arg)
 {
 	struct saying *s;
 
-	TAILQ_FOREACH(s, &p->pending, entry) {
+	TAILQ_FOREACH(s, &p->pending, entry)
+	{
 		if (s->arg == arg)
 			s->done = NULL;
 	}

@@ -18,7 +18,10 @@
 
 struct pager;
 
-/* The answer to a request; for MEMTAP_STATS `reply` is the head of a struct memtap_stats. */
+/*
+ * The answer to a request; for MEMTAP_STATS `reply` is the head of a struct memtap_stats. -EPIPE
+ * without a reply: it was given up; whatever is said then fails with it at once.
+ */
 typedef void pager_done(void *arg, int error, const struct memtap_reply *reply);
 
 /*
@@ -26,7 +29,8 @@ typedef void pager_done(void *arg, int error, const struct memtap_reply *reply);
  * the pager, to pager_stop(), or NULL with a sentence. `failed(arg)`: it cannot be kept alive.
  */
 struct pager *pager_start(struct daemon *d, const char *name, uid_t uid, uint64_t ram_bytes,
-			  uint16_t *port, void (*failed)(void *arg), void *arg, char why[WHY_BYTES]);
+			  uint16_t *port, void (*failed)(void *arg), void *arg,
+			  char why[WHY_BYTES]);
 void pager_stop(struct pager *p);
 pid_t pager_pid(const struct pager *p);
 
@@ -41,15 +45,15 @@ int pager_file_fd(struct pager *p, unsigned file);
 void pager_file_gone(struct pager *p, unsigned file);
 
 /* See MEMTAP_ARM, MEMTAP_BEGIN, MEMTAP_BEGIN_LOCAL. */
-int pager_arm(struct pager *p, unsigned file, uint64_t snapshot, const uint8_t key[MEMTAP_KEY_BYTES],
-	      pager_done *done, void *arg);
-int pager_begin(struct pager *p, unsigned file, uint64_t snapshot, const uint8_t key[MEMTAP_KEY_BYTES],
-		struct in_addr server, uint16_t port);
+int pager_arm(struct pager *p, unsigned file, uint64_t snapshot,
+	      const uint8_t key[MEMTAP_KEY_BYTES], pager_done *done, void *arg);
+int pager_begin(struct pager *p, unsigned file, uint64_t snapshot,
+		const uint8_t key[MEMTAP_KEY_BYTES], struct in_addr server, uint16_t port);
 int pager_begin_local(struct pager *p, unsigned file, unsigned other);
 
 /* A clone maps `file`. Takes `uffd`. *vm gets the clone's number here. */
-int pager_clone(struct pager *p, unsigned file, int uffd, uint64_t base, uint32_t *vm, pager_done *done,
-		void *arg);
+int pager_clone(struct pager *p, unsigned file, int uffd, uint64_t base, uint32_t *vm,
+		pager_done *done, void *arg);
 void pager_clone_gone(struct pager *p, uint32_t vm);
 
 /* Counters of one clone, or MEMTAP_ALL. */
