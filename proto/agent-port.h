@@ -8,8 +8,10 @@
  *
  * Frames: struct agent_frame, then `length` bytes. Little-endian. Who speaks first: the agent, with
  * AGENT_HELLO, once it serves the XenStore socket; sfd sends nothing before. A frame that is
- * malformed, too long or out of turn is a broken agent to sfd (logged, the port is closed, the VM
- * goes on without it) and a broken host to the agent (it logs and ends, init restarts it).
+ * malformed, too long or out of turn is a broken agent to sfd (the VM ends: what runs in it cannot be
+ * reached any more) and a broken host to the agent (it logs and ends, init restarts it).
+ * An agent that was started again says AGENT_HELLO again: its commands and puts are lost, results
+ * under way are sent again.
  *
  * Getting quiet. sfd sends AGENT_QUIESCE with `xs_sent`, the number of XenStore bytes it has sent
  * in all, and from then on sends nothing on either port but the answers to XenStore requests that

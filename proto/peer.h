@@ -7,25 +7,27 @@
  * who connected, with "hello"; nothing else is served before it. "Home" is the daemon that booted a
  * VM; it alone decides about the family that comes of it. A daemon that cannot make sense of a
  * message refuses it with EINVAL and a sentence. When a link from a home is lost, everything of its
- * families is destroyed here; when a link to a host is lost, home counts its clones as lost.
+ * families is destroyed here; when a link to a host is lost, home counts its clones as lost. A daemon
+ * that is not heard of for some seconds is lost too: each asks each other one once a second.
  *
  * Requests, by {"op": …}:
  *
  *   hello {version, cluster, host, accel, cpu, mem_bytes} → {version, host, accel, cpu, mem_bytes}
  *        refused unless version, cluster, accelerator and CPU model are the same: a clone must be
  *        able to land anywhere
+ *   alive {} → {}
  *   room {} → {mem_bytes, free_bytes, clone_percent, vms}
  *   reserve {family: {…}, ticket, slots: [s…]} → {ready: [s…], pages: port}
  *        family: {number, ram_bytes, cpus, vni, base, prefix, gateway, kernel_cmdline?}
  *        answered when the QEMUs wait and their memory is in memtap's care
- *   start {number, ticket, snapshot: hex, key: hex, file, pages, descriptor_bytes, quiesce, verb,
+ *   start {number, ticket, snapshot: hex, key: hex, file, pages, descriptor_bytes, quiesce,
  *          request, checkpoint, cancel: [key…], streams: [s…], clones: [{slot, id, serial}]}
  *          + descriptor and XenStore state → {}       the clones' progress comes as events
  *        snapshot and key as memtap needs them, pages: the UDP port of home's memtap, file: the
- *        snapshot's file for home itself; request: the key of the request (`verb`) that made this
- *        instant, answered in every clone; quiesce: the number its agent got quiet by; cancel: requests that were open and are refused there;
- *        streams: commands that run in the guest; all clones of the ticket are listed, each host
- *        takes those of its slots
+ *        snapshot's file for home itself; request: the key of the request that made this instant,
+ *        answered in every clone; quiesce: the number its agent got quiet by; cancel: requests that
+ *        were open and are refused there; streams: commands that run in the guest; all
+ *        clones of the ticket are listed, each host takes those of its slots
  *   kill {number, ticket, id?} → {}       id absent: all of the ticket
  *   release {number, ticket} → {}         nothing of the ticket is left here
  *   dismiss {number} → {}                 nothing of the family is left here

@@ -10,7 +10,7 @@
 
 struct agent_port {
 	struct bufferevent *io;
-	struct evbuffer *waiting;	/* frames kept while held */
+	struct evbuffer *waiting; /* frames kept while held */
 	bool held, broken;
 	struct agent_port_events events;
 	void *arg;
@@ -54,6 +54,8 @@ static const char *check_frame(const struct agent_frame *f)
 		return "a frame over the limit";
 	if (f->length < (uint32_t)least_payload[f->type])
 		return "a frame cut short";
+	if ((f->type == AGENT_DATA || f->type == AGENT_CREDIT) && f->channel > AGENT_STDERR)
+		return "a frame of an unknown channel";
 	return NULL;
 }
 
@@ -66,7 +68,8 @@ static void port_readable(struct bufferevent *io, void *arg)
 		struct agent_frame f;
 		const char *wrong;
 
-		/* little-endian on the wire; sfd runs on x86-64 only, where that is our own order */
+		/* little-endian on the wire; sfd runs on x86-64 only, where that is our own order
+		 */
 		evbuffer_copyout(in, &f, sizeof(f));
 		wrong = check_frame(&f);
 		if (wrong) {
@@ -88,17 +91,26 @@ static void port_event(struct bufferevent *io, short what, void *arg)
 		break_port(arg, "QEMU closed the port");
 }
 
-struct agent_port *agent_port_new(struct event_base *base, int fd, const struct agent_port_events *events,
-				  void *arg)
+struct agent_port *agent_port_new(struct event_base *base, int fd,
+				  const struct agent_port_events *events, void *arg)
 {
 	struct agent_port *port = calloc(1, sizeof(*port));
 
 	if (!port)
 		return NULL;
 	evutil_make_socket_nonblocking(fd);
-	/* deferred: a frame's handler may free the port's owner only through the loop */
-	port->io = bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS);
+	/* deferred, and a frame's handler takes its VM away only through the loop: never under us
+	 */
 	port->waiting = evbuffer_new();
+	if (port->waiting)
+		port->io = bufferevent_socket_new(base, fd,
+						  BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS);
+	if (!port->io) {
+		if (port->waiting)
+			evbuffer_free(port->waiting);
+		free(port);
+		return NULL;
+	}
 	port->events = *events;
 	port->arg = arg;
 	bufferevent_setcb(port->io, port_readable, NULL, port_event, port);
@@ -116,8 +128,8 @@ void agent_port_free(struct agent_port *port)
 	free(port);
 }
 
-static void add_frame(struct evbuffer *out, const struct agent_frame *f, const void *head, size_t head_len,
-		      const void *tail, size_t tail_len)
+static void add_frame(struct evbuffer *out, const struct agent_frame *f, const void *head,
+		      size_t head_len, const void *tail, size_t tail_len)
 {
 	evbuffer_add(out, f, sizeof(*f));
 	if (head_len)
@@ -126,18 +138,22 @@ static void add_frame(struct evbuffer *out, const struct agent_frame *f, const v
 		evbuffer_add(out, tail, tail_len);
 }
 
-void agent_port_send(struct agent_port *port, enum agent_type type, unsigned channel, uint32_t stream,
-		     const void *head, size_t head_len, const void *tail, size_t tail_len)
+void agent_port_send(struct agent_port *port, enum agent_type type, unsigned channel,
+		     uint32_t stream, const void *head, size_t head_len, const void *tail,
+		     size_t tail_len)
 {
-	struct agent_frame f = { .length = (uint32_t)(head_len + tail_len), .type = (uint16_t)type,
-				 .channel = (uint16_t)channel, .stream = stream };
+	struct agent_frame f = { .length = (uint32_t)(head_len + tail_len),
+				 .type = (uint16_t)type,
+				 .channel = (uint16_t)channel,
+				 .stream = stream };
 
 	if (port && !port->broken)
-		add_frame(port->held ? port->waiting : bufferevent_get_output(port->io), &f, head, head_len,
-			  tail, tail_len);
+		add_frame(port->held ? port->waiting : bufferevent_get_output(port->io), &f, head,
+			  head_len, tail, tail_len);
 }
 
-void agent_port_send_now(struct agent_port *port, enum agent_type type, const void *payload, size_t len)
+void agent_port_send_now(struct agent_port *port, enum agent_type type, const void *payload,
+			 size_t len)
 {
 	struct agent_frame f = { .length = (uint32_t)len, .type = (uint16_t)type };
 

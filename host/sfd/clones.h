@@ -1,16 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * Clones on this host, of any home's guests (ours among them): proto/peer.h, answered.
- *
- * A lot is a ticket's share of this host. Its clones go through
- *
- *   PREPARING  QEMU starts, its memory goes into memtap's care     reserve
- *   WAITING    stands ready                                         → start, kill
- *   LOADING    takes the descriptor                                 → running, kill
- *   RUNNING    vCPUs run                                            → exit, kill
- *   LEAVING    ended; counters and result on their way home
- *   GONE       nothing left but its place in the lot
- */
+/* Clones on this host, of any home's guests (ours among them): proto/peer.h, answered. */
 #ifndef HOST_SFD_CLONES_H
 #define HOST_SFD_CLONES_H
 
@@ -18,17 +7,22 @@
 #include "host/sfd/peers.h"
 
 /* Handlers of requests from homes: each answers `r`, now or later. */
-void clones_reserve(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes, size_t len);
-void clones_start(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes, size_t len);
-void clones_kill(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes, size_t len);
-void clones_release(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes, size_t len);
-void clones_dismiss(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes, size_t len);
+void clones_reserve(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes,
+		    size_t len);
+void clones_start(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes,
+		  size_t len);
+void clones_kill(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes,
+		 size_t len);
+void clones_release(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes,
+		    size_t len);
+void clones_dismiss(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes,
+		    size_t len);
 
 /* The page file of a ticket's share here, or -1. */
 int clones_lot_file(struct family *f, unsigned ticket);
 
-/* Everything of a family, or of all of a home's families, goes. */
-void clones_family_clear(struct family *f);
+/* A family goes with its clones; so do all of a home's families. */
+void clones_family_end(struct family *f);
 void clones_home_lost(struct daemon *d, struct host *home);
 /* Its memtap is given up: the clones are reported lost. */
 void clones_family_failed(struct family *f);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* One connection of sfctl's: requests checked and passed to who can answer, streams passed through. */
+/* One connection of sfctl's: requests checked and passed to who can answer, streams passed through.
+ */
 #define _GNU_SOURCE
 #include "host/sfd/control.h"
 
@@ -19,20 +20,40 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "host/sfd/fields.h"
 #include "host/sfd/guest.h"
 #include "host/sfd/listing.h"
+#include "host/sfd/request.h"
 #include "proto/control.h"
 
+#define BACKLOG_BYTES  (1u << 20) /* of clones' output that sfctl has not read */
 #define EXEC_MAX_BYTES (AGENT_MAX_FRAME - sizeof(struct agent_exec))
+
+struct control_server {
+	struct evconnlistener *listener;
+	LIST_HEAD(, control) controls;
+	LIST_HEAD(, goodbye) goodbyes;
+};
+
+/* A host that sent output of a clone, and gets leave for more when sfctl has read this. */
+struct waiting_host {
+	struct peer_request *request;
+	STAILQ_ENTRY(waiting_host) entry;
+};
 
 struct control {
 	struct daemon *daemon;
 	struct link *link;
+	STAILQ_HEAD(, waiting_host) hosts;
 	LIST_ENTRY(control) entry;
 };
 
-static struct evconnlistener *listener;
-static LIST_HEAD(, control) controls = LIST_HEAD_INITIALIZER(controls);
+/* A VM is on its end, and somebody waits until nothing of it is left. */
+struct goodbye {
+	struct control *control; /* NULL: he went away */
+	json_t *request;
+	LIST_ENTRY(goodbye) entry;
+};
 
 /* ---- out ---- */
 
@@ -61,10 +82,11 @@ void control_refuse(struct control *c, json_t *request, int error, const char *f
 		link_refuse(c->link, request, error, "%s", why);
 }
 
-void control_data(struct control *c, uint32_t stream, unsigned channel, unsigned clone, const void *bytes,
-		  size_t len)
+void control_data(struct control *c, uint32_t stream, unsigned channel, unsigned clone,
+		  const void *bytes, size_t len)
 {
-	json_t *msg = json_pack("{ss sI si}", "ev", "data", "stream", (json_int_t)stream, "channel", (int)channel);
+	json_t *msg = json_pack("{ss sI si}", "ev", "data", "stream", (json_int_t)stream, "channel",
+				(int)channel);
 
 	if (clone)
 		json_object_set_new(msg, "clone", json_integer((json_int_t)clone));
@@ -73,22 +95,58 @@ void control_data(struct control *c, uint32_t stream, unsigned channel, unsigned
 
 void control_credit(struct control *c, uint32_t stream, unsigned channel, uint32_t bytes)
 {
-	link_send(c->link, json_pack("{ss sI si sI}", "ev", "credit", "stream", (json_int_t)stream, "channel",
-				     (int)channel, "bytes", (json_int_t)bytes), NULL, 0);
+	link_send(c->link,
+		  json_pack("{ss sI si sI}", "ev", "credit", "stream", (json_int_t)stream,
+			    "channel", (int)channel, "bytes", (json_int_t)bytes),
+		  NULL, 0);
 }
 
 void control_stored(struct control *c, uint32_t stream, int error)
 {
 	json_t *result = error ? json_string(link_errno_name(error)) : json_integer(0);
 
-	link_send(c->link, json_pack("{ss sI so}", "ev", "stored", "stream", (json_int_t)stream, "errno", result),
+	link_send(c->link,
+		  json_pack("{ss sI so}", "ev", "stored", "stream", (json_int_t)stream, "errno",
+			    result),
 		  NULL, 0);
 }
 
 void control_exited(struct control *c, uint32_t stream, int status)
 {
-	link_send(c->link, json_pack("{ss sI si}", "ev", "exited", "stream", (json_int_t)stream, "status", status),
+	link_send(c->link,
+		  json_pack("{ss sI si}", "ev", "exited", "stream", (json_int_t)stream, "status",
+			    status),
 		  NULL, 0);
+}
+
+static void let_hosts_go_on(struct control *c)
+{
+	struct waiting_host *w;
+
+	while ((w = STAILQ_FIRST(&c->hosts))) {
+		STAILQ_REMOVE_HEAD(&c->hosts, entry);
+		peer_reply(w->request, NULL);
+		free(w);
+	}
+}
+
+void control_reply_when_read(struct control *c, struct peer_request *request)
+{
+	struct waiting_host *w =
+		link_backlog(c->link) > BACKLOG_BYTES ? calloc(1, sizeof(*w)) : NULL;
+
+	if (!w) {
+		peer_reply(request, NULL);
+		return;
+	}
+	w->request = request;
+	STAILQ_INSERT_TAIL(&c->hosts, w, entry);
+}
+
+static void control_drained(void *arg, struct link *link)
+{
+	(void)link;
+	let_hosts_go_on(arg);
 }
 
 /* ---- requests ---- */
@@ -99,33 +157,35 @@ static void op_hello(struct control *c, json_t *msg, const uint8_t *bytes, size_
 
 	(void)bytes;
 	(void)len;
-	if (json_integer_value(json_object_get(msg, "version")) != CONTROL_VERSION) {
-		link_refuse(c->link, msg, -EPROTO, "this daemon speaks version %d", CONTROL_VERSION);
+	if (field_or(msg, "version", 0) != CONTROL_VERSION) {
+		link_refuse(c->link, msg, -EPROTO, "this daemon speaks version %d",
+			    CONTROL_VERSION);
 		return;
 	}
 	link_reply(c->link, msg,
-		   json_pack("{si ss ss ss si}", "version", CONTROL_VERSION, "cluster", d->config.cluster, "host",
-			     d->self->name, "accel", vmm_accel_name(d->config.accel), "hosts", (int)d->host_count),
+		   json_pack("{si ss ss ss si}", "version", CONTROL_VERSION, "cluster",
+			     d->config.cluster, "host", d->self->name, "accel",
+			     vmm_accel_name(d->config.accel), "hosts", (int)d->host_count),
 		   NULL, 0);
 }
 
 static void op_boot(struct control *c, json_t *msg, const uint8_t *bytes, size_t len)
 {
 	struct guest_wish wish = { 0 };
-	json_int_t mem_bytes = 0;
 	char why[WHY_BYTES];
-	int cpus = 0, rc;
+	int rc;
 
 	(void)bytes;
 	(void)len;
-	if (json_unpack(msg, "{sI si s?s s?s s?s}", "mem_bytes", &mem_bytes, "cpus", &cpus, "name", &wish.name,
-			"kernel", &wish.kernel, "initrd", &wish.initrd) ||
-	    cpus < 1 || cpus > 64 || mem_bytes < 64 << 20 || (uint64_t)mem_bytes > MEMTAP_MAX_RAM_BYTES) {
+	if (!field_u64(msg, "mem_bytes", 64 << 20, MEMTAP_MAX_RAM_BYTES, &wish.mem_bytes) ||
+	    !field_unsigned(msg, "cpus", 1, 64, &wish.cpus)) {
 		link_refuse(c->link, msg, -EINVAL, "a VM has at least 64 MB and 1 to 64 CPUs");
 		return;
 	}
-	wish.mem_bytes = (uint64_t)mem_bytes & ~((1ull << 20) - 1);
-	wish.cpus = (unsigned)cpus;
+	wish.mem_bytes &= ~((1ull << 20) - 1);
+	wish.name = field_text(msg, "name", NULL);
+	wish.kernel = field_text(msg, "kernel", NULL);
+	wish.initrd = field_text(msg, "initrd", NULL);
 	rc = guest_boot(c->daemon, &wish, c, msg, why);
 	if (rc)
 		link_refuse(c->link, msg, rc, "%s", why);
@@ -138,34 +198,48 @@ static struct guest *named_guest(struct control *c, json_t *msg, const char *fie
 	struct guest *g = id ? guest_find(c->daemon, id) : NULL;
 
 	if (!g || !g->up) {
-		link_refuse(c->link, msg, -ENOENT, "there is no VM %s on host %s", id ? id : "without an id",
-			    c->daemon->self->name);
+		link_refuse(c->link, msg, -ENOENT, "there is no VM %s on host %s",
+			    id ? id : "without an id", c->daemon->self->name);
 		return NULL;
 	}
 	return g;
 }
 
+/* Return: the number of a new stream, or 0 and the request was refused. */
+static uint32_t begin_stream(struct control *c, struct guest *g, json_t *msg, bool command)
+{
+	uint32_t stream = stream_begin(g, c, command);
+
+	if (!stream)
+		link_refuse(c->link, msg, -EDQUOT,
+			    "VM %s has too many commands and files under way", g->vm.family->name);
+	return stream;
+}
+
 static void op_put(struct control *c, json_t *msg, const uint8_t *bytes, size_t len)
 {
 	struct guest *g = named_guest(c, msg, "vm");
+	const char *path = field_text(msg, "path", "");
 	struct agent_put put = { 0 };
-	json_int_t mode, length;
-	const char *path;
 	uint32_t stream;
 
 	(void)bytes;
 	(void)len;
 	if (!g)
 		return;
-	if (json_unpack(msg, "{ss sI sI}", "path", &path, "mode", &mode, "length", &length) || *path != '/' ||
-	    strlen(path) >= 4096 || length < 0) {
-		link_refuse(c->link, msg, -EINVAL, "put wants an absolute path, a mode and a length");
+	if (*path != '/' || strlen(path) >= 4096 ||
+	    !field_unsigned(msg, "mode", 0, UINT32_MAX, &put.mode) ||
+	    !field_u64(msg, "length", 0, INT64_MAX, &put.length)) {
+		link_refuse(c->link, msg, -EINVAL,
+			    "put wants an absolute path, a mode and a length");
 		return;
 	}
-	stream = stream_begin(g, c, false);
-	put.mode = (uint32_t)mode & 07777;
-	put.length = (uint64_t)length;
-	agent_port_send(g->vm.agent, AGENT_PUT, 0, stream, &put, sizeof(put), path, strlen(path) + 1);
+	stream = begin_stream(c, g, msg, false);
+	if (!stream)
+		return;
+	put.mode &= 07777;
+	agent_port_send(g->vm.agent, AGENT_PUT, 0, stream, &put, sizeof(put), path,
+			strlen(path) + 1);
 	link_reply(c->link, msg, json_pack("{sI}", "stream", (json_int_t)stream), NULL, 0);
 }
 
@@ -190,17 +264,21 @@ static bool pack_exec(json_t *msg, struct agent_exec *head, char *buf, size_t *u
 	char assignment[4096];
 	size_t i;
 
-	if (!json_is_array(argv) || !json_array_size(argv) || json_array_size(argv) > AGENT_MAX_ARGS)
+	if (!json_is_array(argv) || !json_array_size(argv) ||
+	    json_array_size(argv) > AGENT_MAX_ARGS)
 		return false;
-	json_array_foreach(argv, i, value) {
+	json_array_foreach(argv, i, value)
+	{
 		if (!add_string(buf, used, json_string_value(value)))
 			return false;
 	}
-	json_object_foreach(env, name, value) {
+	json_object_foreach(env, name, value)
+	{
 		const char *text = json_string_value(value);
 
 		if (!text || strchr(name, '=') ||
-		    snprintf(assignment, sizeof(assignment), "%s=%s", name, text) >= (int)sizeof(assignment) ||
+		    snprintf(assignment, sizeof(assignment), "%s=%s", name, text) >=
+			    (int)sizeof(assignment) ||
 		    !add_string(buf, used, assignment))
 			return false;
 	}
@@ -227,69 +305,78 @@ static void op_exec(struct control *c, json_t *msg, const uint8_t *bytes, size_t
 	if (!g)
 		return;
 	if (!strings || !pack_exec(msg, &head, strings, &used)) {
-		link_refuse(c->link, msg, -EINVAL, "the command, its environment or its folder make no sense, "
-						   "or are over %zu bytes", EXEC_MAX_BYTES);
+		link_refuse(c->link, msg, -EINVAL,
+			    "the command, its environment or its folder make no sense, "
+			    "or are over %zu bytes",
+			    EXEC_MAX_BYTES);
 		return;
 	}
-	stream = stream_begin(g, c, true);
+	stream = begin_stream(c, g, msg, true);
+	if (!stream)
+		return;
 	agent_port_send(g->vm.agent, AGENT_EXEC, 0, stream, &head, sizeof(head), strings, used);
 	link_reply(c->link, msg, json_pack("{sI}", "stream", (json_int_t)stream), NULL, 0);
 }
 
-/* The guest that has this stream of this connection. */
-static struct guest *stream_guest(struct control *c, json_t *msg, uint32_t *number)
+/* The stream a message is about, if it is one of this connection; *guest has it. */
+static struct stream *named_stream(struct control *c, json_t *msg, uint32_t *number,
+				   struct guest **guest)
 {
-	json_int_t stream = json_integer_value(json_object_get(msg, "stream"));
 	struct guest *g;
 
-	*number = (uint32_t)stream;
-	LIST_FOREACH(g, &c->daemon->guests, entry) {
+	if (!field_unsigned(msg, "stream", 1, AGENT_STREAM_OF_AGENT - 1, number))
+		return NULL;
+	LIST_FOREACH(g, &c->daemon->guests, entry)
+	{
 		struct stream *s = stream_find(g, *number);
 
+		*guest = g;
 		if (s && stream_control(s) == c)
-			return g;
+			return s;
 	}
 	return NULL;
 }
 
 static void op_data(struct control *c, json_t *msg, const uint8_t *bytes, size_t len)
 {
+	struct guest *g;
 	uint32_t stream;
-	struct guest *g = stream_guest(c, msg, &stream);
 
-	if (g && len <= AGENT_MAX_DATA)
+	if (named_stream(c, msg, &stream, &g) && len <= AGENT_MAX_DATA)
 		agent_port_send(g->vm.agent, AGENT_DATA, AGENT_STDIN, stream, bytes, len, NULL, 0);
 }
 
 static void op_credit(struct control *c, json_t *msg, const uint8_t *bytes, size_t len)
 {
-	struct agent_credit credit = { 0 };
+	unsigned channel, amount;
+	struct guest *g;
 	uint32_t stream;
-	struct guest *g = stream_guest(c, msg, &stream);
-	json_int_t amount = 0;
-	int channel = 0;
+	struct stream *s = named_stream(c, msg, &stream, &g);
 
 	(void)bytes;
 	(void)len;
-	json_unpack(msg, "{sI si}", "bytes", &amount, "channel", &channel);
-	credit.bytes = (uint32_t)amount;
 	/* credit for a clone's output is not the guest's: its own host gave it already */
-	if (g && !json_object_get(msg, "clone") && amount > 0 && amount <= AGENT_WINDOW)
-		agent_port_send(g->vm.agent, AGENT_CREDIT, (unsigned)channel, stream, &credit, sizeof(credit), NULL, 0);
+	if (s && !json_object_get(msg, "clone") &&
+	    field_unsigned(msg, "bytes", 1, AGENT_WINDOW, &amount) &&
+	    field_unsigned(msg, "channel", AGENT_STDIN, AGENT_STDERR, &channel))
+		stream_credit(s, channel, amount);
 }
 
 static void op_signal(struct control *c, json_t *msg, const uint8_t *bytes, size_t len)
 {
-	struct agent_status status = { .value = (int32_t)json_integer_value(json_object_get(msg, "signal")) };
+	struct agent_status status = { 0 };
+	unsigned number;
 	uint32_t stream;
-	struct guest *g = stream_guest(c, msg, &stream);
+	struct guest *g;
 
 	(void)bytes;
 	(void)len;
-	if (!g || status.value < 1 || status.value > SIGRTMAX) {
+	if (!named_stream(c, msg, &stream, &g) ||
+	    !field_unsigned(msg, "signal", 1, (unsigned)SIGRTMAX, &number)) {
 		link_refuse(c->link, msg, -EINVAL, "no such stream or signal");
 		return;
 	}
+	status.value = (int32_t)number;
 	agent_port_send(g->vm.agent, AGENT_SIGNAL, 0, stream, &status, sizeof(status), NULL, 0);
 	link_reply(c->link, msg, NULL, NULL, 0);
 }
@@ -298,13 +385,13 @@ static void op_winsize(struct control *c, json_t *msg, const uint8_t *bytes, siz
 {
 	struct agent_winsize size = { 0 };
 	uint32_t stream;
-	struct guest *g = stream_guest(c, msg, &stream);
+	struct guest *g;
 
 	(void)bytes;
 	(void)len;
-	size.rows = (uint16_t)json_integer_value(json_object_get(msg, "rows"));
-	size.columns = (uint16_t)json_integer_value(json_object_get(msg, "columns"));
-	if (!g) {
+	size.rows = (uint16_t)field_or(msg, "rows", 0);
+	size.columns = (uint16_t)field_or(msg, "columns", 0);
+	if (!named_stream(c, msg, &stream, &g)) {
 		link_refuse(c->link, msg, -EINVAL, "no such stream");
 		return;
 	}
@@ -334,49 +421,85 @@ static void op_record(struct control *c, json_t *msg, const uint8_t *bytes, size
 		link_reply(c->link, msg, json_pack("{so}", "record", listing_record(g)), NULL, 0);
 }
 
+/* Nothing is left of a VM that a request was to end. */
+static void vm_gone(void *arg)
+{
+	struct goodbye *b = arg;
+
+	if (b->control)
+		link_reply(b->control->link, b->request, NULL, NULL, 0);
+	LIST_REMOVE(b, entry);
+	json_decref(b->request);
+	free(b);
+}
+
+/* Ends a VM, and answers when it is gone. */
+static void end_vm(struct control *c, json_t *msg, struct guest *g, const char *why)
+{
+	struct goodbye *b = calloc(1, sizeof(*b));
+
+	if (!b) {
+		link_refuse(c->link, msg, -ENOMEM, "out of memory");
+		return;
+	}
+	b->control = c;
+	b->request = json_incref(msg);
+	LIST_INSERT_HEAD(&c->daemon->controls->goodbyes, b, entry);
+	guest_destroy_then(g, why, vm_gone, b);
+}
+
 static void op_destroy(struct control *c, json_t *msg, const uint8_t *bytes, size_t len)
 {
 	struct guest *g = named_guest(c, msg, "vm");
 
 	(void)bytes;
 	(void)len;
-	if (!g)
-		return;
-	guest_destroy(g);
-	link_reply(c->link, msg, NULL, NULL, 0);
+	if (g)
+		end_vm(c, msg, g, g->owner == c ? NULL : "ended by another command");
+}
+
+/* The clone with this serial number, if it has not ended. Return: its ticket. */
+static struct ticket *find_child(struct guest *g, unsigned serial, unsigned *id)
+{
+	struct ticket *t;
+
+	LIST_FOREACH(t, &g->tickets, entry)
+	{
+		for (unsigned i = 0; t->state == TICKET_RUNNING && i < t->count; i++) {
+			*id = i + 1;
+			if (t->children[i].serial == serial && !t->children[i].ended)
+				return t;
+		}
+	}
+	return NULL;
 }
 
 /* "h1.3" is a VM of ours, "h1.3/5" a clone of it, 5 its serial number. */
 static void op_kill(struct control *c, json_t *msg, const uint8_t *bytes, size_t len)
 {
-	const char *id = json_string_value(json_object_get(msg, "id")), *slash = id ? strchr(id, '/') : NULL;
-	char vm[128];
-	struct guest *g;
-	struct ticket *t;
+	const char *id = field_text(msg, "id", "without an id");
+	size_t vm_len = strcspn(id, "/");
+	_cleanup_free_ char *vm = strndup(id, vm_len);
+	struct guest *g = vm ? guest_find(c->daemon, vm) : NULL;
+	struct ticket *t = NULL;
+	unsigned serial, child;
 
 	(void)bytes;
 	(void)len;
-	snprintf(vm, sizeof(vm), "%.*s", slash ? (int)(slash - id) : 120, id ? id : "");
-	g = guest_find(c->daemon, vm);
-	if (g && !slash) {
-		if (g->owner && g->owner != c)
-			control_event(g->owner, json_pack("{ss ss ss}", "ev", "lost", "vm", vm, "reason",
-							  "killed by the operator"));
-		guest_destroy(g);
-		link_reply(c->link, msg, NULL, NULL, 0);
+	if (g && !id[vm_len]) {
+		end_vm(c, msg, g, "killed by the operator");
 		return;
 	}
-	LIST_FOREACH(t, g ? &g->tickets : &(__typeof__(g->tickets)){ 0 }, entry) {
-		for (unsigned i = 0; i < t->count; i++) {
-			if (t->children[i].serial != strtoul(slash + 1, NULL, 10) || t->children[i].ended)
-				continue;
-			ticket_kill(t, i + 1);
-			link_reply(c->link, msg, NULL, NULL, 0);
-			return;
-		}
+	if (g && !request_number(id + vm_len + 1, 1, INT32_MAX, &serial))
+		t = find_child(g, serial, &child);
+	if (!t) {
+		link_refuse(c->link, msg, -ENOENT,
+			    "there is no VM or clone %.100s booted by host %s", id,
+			    c->daemon->self->name);
+		return;
 	}
-	link_refuse(c->link, msg, -ENOENT, "there is no VM or clone %s booted by host %s", id ? id : "",
-		    c->daemon->self->name);
+	ticket_kill(t, child);
+	link_reply(c->link, msg, NULL, NULL, 0);
 }
 
 static void op_ps(struct control *c, json_t *msg, const uint8_t *bytes, size_t len)
@@ -412,13 +535,18 @@ static const struct control_op {
 	const char *name;
 	void (*serve)(struct control *c, json_t *msg, const uint8_t *bytes, size_t len);
 } control_ops[] = {
-	{ "hello", op_hello },	   { "boot", op_boot },	      { "put", op_put },	   { "exec", op_exec },
-	{ "data", op_data },	   { "credit", op_credit },   { "signal", op_signal },	   { "winsize", op_winsize },
-	{ "watch", op_watch },	   { "record", op_record },   { "destroy", op_destroy },   { "kill", op_kill },
-	{ "ps", op_ps },	   { "hosts", op_hosts },     { "show", op_show },	   { "shutdown", op_shutdown },
+	{ "hello", op_hello },	   { "boot", op_boot },
+	{ "put", op_put },	   { "exec", op_exec },
+	{ "data", op_data },	   { "credit", op_credit },
+	{ "signal", op_signal },   { "winsize", op_winsize },
+	{ "watch", op_watch },	   { "record", op_record },
+	{ "destroy", op_destroy }, { "kill", op_kill },
+	{ "ps", op_ps },	   { "hosts", op_hosts },
+	{ "show", op_show },	   { "shutdown", op_shutdown },
 };
 
-static void control_message(void *arg, struct link *link, json_t *msg, const uint8_t *bytes, size_t len)
+static void control_message(void *arg, struct link *link, json_t *msg, const uint8_t *bytes,
+			    size_t len)
 {
 	const char *op = json_string_value(json_object_get(msg, "op"));
 
@@ -431,22 +559,39 @@ static void control_message(void *arg, struct link *link, json_t *msg, const uin
 	link_refuse(link, msg, -EINVAL, "unknown request \"%s\"", op ? op : "");
 }
 
-static void control_down(void *arg, struct link *link, int error, const char *why)
+/* The connection is over: nobody may tell it anything any more. */
+static void control_free(struct control *c)
 {
-	struct control *c = arg;
+	struct goodbye *b;
 
-	(void)link;
-	(void)error;
-	(void)why;
 	LIST_REMOVE(c, entry);
+	LIST_FOREACH(b, &c->daemon->controls->goodbyes, entry)
+	{
+		if (b->control == c)
+			b->control = NULL;
+	}
 	listing_link_lost(c->link);
 	guest_control_lost(c->daemon, c);
+	let_hosts_go_on(c);
 	free(c);
 }
 
-static const struct link_handler control_handler = { .message = control_message, .down = control_down };
+static void control_down(void *arg, struct link *link, int error, const char *why)
+{
+	(void)link;
+	(void)error;
+	(void)why;
+	control_free(arg);
+}
 
-static void accepted(struct evconnlistener *l, evutil_socket_t fd, struct sockaddr *from, int len, void *arg)
+static const struct link_handler control_handler = {
+	.message = control_message,
+	.down = control_down,
+	.drained = control_drained,
+};
+
+static void accepted(struct evconnlistener *l, evutil_socket_t fd, struct sockaddr *from, int len,
+		     void *arg)
 {
 	struct control *c = calloc(1, sizeof(*c));
 	struct daemon *d = arg;
@@ -462,46 +607,65 @@ static void accepted(struct evconnlistener *l, evutil_socket_t fd, struct sockad
 		return;
 	}
 	c->daemon = d;
-	LIST_INSERT_HEAD(&controls, c, entry);
+	STAILQ_INIT(&c->hosts);
+	LIST_INSERT_HEAD(&d->controls->controls, c, entry);
+}
+
+static int socket_path(const struct daemon *d, struct sockaddr_un *at)
+{
+	int n = snprintf(at->sun_path, sizeof(at->sun_path), "%s/" CONTROL_SOCKET, d->config.dir);
+
+	return n < (int)sizeof(at->sun_path) ? 0 : -ENAMETOOLONG;
 }
 
 int control_start(struct daemon *d, char why[WHY_BYTES])
 {
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
-	int n = snprintf(at.sun_path, sizeof(at.sun_path), "%s/" CONTROL_SOCKET, d->config.dir);
+	struct control_server *server = calloc(1, sizeof(*server));
+	int rc = server ? socket_path(d, &at) : -ENOMEM;
 	mode_t mask;
 
-	if (n >= (int)sizeof(at.sun_path)) {
-		snprintf(why, WHY_BYTES, "the folder's name is too long for a socket: %s", d->config.dir);
-		return -ENAMETOOLONG;
-	}
-	unlink(at.sun_path);
-	mask = umask(0177);
-	listener = evconnlistener_new_bind(d->base, accepted, d, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 16,
-					   (struct sockaddr *)&at, sizeof(at));
-	umask(mask);
-	if (!listener) {
-		int rc = -errno;
-
-		snprintf(why, WHY_BYTES, "cannot listen on %s: %s", at.sun_path, strerror(errno));
+	if (rc) {
+		snprintf(why, WHY_BYTES, "no socket in the folder %s: %s", d->config.dir,
+			 strerror(-rc));
+		free(server);
 		return rc;
 	}
-	return 0;
+	d->controls = server;
+	unlink(at.sun_path);
+	mask = umask(0177);
+	server->listener = evconnlistener_new_bind(d->base, accepted, d,
+						   LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC,
+						   16, (struct sockaddr *)&at, sizeof(at));
+	rc = -errno;
+	umask(mask);
+	if (server->listener)
+		return 0;
+	snprintf(why, WHY_BYTES, "cannot listen on %s: %s", at.sun_path, strerror(-rc));
+	return rc;
 }
 
 void control_stop(struct daemon *d)
 {
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
 	struct control *c;
-	char path[PATH_MAX];
 
-	if (listener)
-		evconnlistener_free(listener);
-	listener = NULL;
-	while ((c = LIST_FIRST(&controls))) {
-		LIST_REMOVE(c, entry);
-		link_close(c->link);
-		free(c);
+	if (!d->controls || !d->controls->listener)
+		return;
+	evconnlistener_free(d->controls->listener);
+	d->controls->listener = NULL;
+	while ((c = LIST_FIRST(&d->controls->controls))) {
+		struct link *link = c->link;
+
+		control_free(c);
+		link_close(link);
 	}
-	snprintf(path, sizeof(path), "%s/" CONTROL_SOCKET, d->config.dir);
-	unlink(path);
+	if (!socket_path(d, &at))
+		unlink(at.sun_path);
+}
+
+void control_free_server(struct daemon *d)
+{
+	free(d->controls);
+	d->controls = NULL;
 }

@@ -18,40 +18,46 @@
 #include "common/link.h"
 #include "host/vmm/vmm.h"
 
-#define WHY_BYTES 256	/* room for a sentence */
+#define WHY_BYTES 256 /* room for a sentence */
 
+struct control_server;
 struct event_base;
 struct family;
 struct guest;
+struct peer_calls;
+struct peers;
 
 struct config {
 	const char *cluster;
-	const char *host;	/* our name in the hosts file */
+	const char *host; /* our name in the hosts file */
 	const char *hosts_file;
 	const char *key_file;
-	const char *dir;	/* our folder */
-	const char *guest_dir;	/* vmlinuz and initrd.img */
-	const char *libexec_dir;	/* sf-memtap and the shim; NULL: installed */
-	const char *qemu;	/* NULL: from PATH */
-	uint64_t mem_bytes;	/* for guests; 0: nine tenths of what is available now */
-	unsigned clone_percent;	/* of a guest's RAM that a clone is counted with */
-	unsigned sweep_pages;	/* per second, see MEMTAP_INIT */
+	const char *dir;	 /* our folder */
+	const char *guest_dir;	 /* vmlinuz and initrd.img */
+	const char *libexec_dir; /* sf-memtap and the shim; NULL: installed */
+	const char *qemu;	 /* NULL: from PATH */
+	uint64_t mem_bytes;	 /* for guests; 0: nine tenths of what is available now */
+	unsigned clone_percent;	 /* of a guest's RAM that a clone is counted with */
+	unsigned sweep_pages;	 /* per second, see MEMTAP_INIT */
 	enum vmm_accel accel;
-	int ready_fd;		/* -1: nobody waits */
+	int ready_fd; /* -1: nobody waits */
 };
 
 /* A host of the cluster, ourselves among them. */
 struct host {
 	struct daemon *daemon;
 	char name[64];
-	unsigned index;		/* line in the hosts file: the same everywhere */
+	unsigned index; /* line in the hosts file: the same everywhere */
 	struct in_addr addr;
 	uint16_t port;
-	uint64_t mem_bytes;	/* from the hosts file, 0: not said */
-	struct link *out;	/* the link we made; NULL while down or for ourselves */
-	struct link *in;	/* the link it made */
+	uint64_t mem_bytes; /* from the hosts file, 0: not said */
+	struct link *out;   /* the link we made; NULL while down or for ourselves */
+	struct link *in;    /* the link it made */
 	struct event *retry;
-	bool up;		/* it answered our hello */
+	unsigned retry_ms; /* until the next attempt, growing */
+	bool up;	   /* it answered our hello */
+	bool heard;	   /* a message of its came since the last look */
+	unsigned silent_s;
 	enum vmm_accel accel;
 };
 
@@ -64,7 +70,10 @@ struct daemon {
 	struct host *self;
 	uint64_t mem_bytes, mem_used;
 	unsigned next_uid;
-	unsigned next_guest;	/* number of the next VM booted here */
+	unsigned next_guest; /* number of the next VM booted here */
+	struct peers *peers;
+	struct peer_calls *calls;
+	struct control_server *controls;
 	LIST_HEAD(, family) families;
 	LIST_HEAD(, guest) guests;
 	bool stopping;
@@ -79,6 +88,9 @@ uint64_t daemon_clone_charge(const struct daemon *d, uint64_t ram_bytes);
 
 /* A user of its own for one process. */
 uid_t daemon_next_uid(struct daemon *d);
+
+/* A host came up: if the cluster is whole now, whoever started us hears of it. */
+void daemon_host_up(struct daemon *d);
 
 /* Ends everything, then the loop. */
 void daemon_stop(struct daemon *d);

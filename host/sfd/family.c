@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/log.h"
 #include "host/sfd/clones.h"
@@ -16,7 +17,8 @@ struct family *family_find(struct daemon *d, const struct host *home, unsigned n
 {
 	struct family *f;
 
-	LIST_FOREACH(f, &d->families, entry) {
+	LIST_FOREACH(f, &d->families, entry)
+	{
 		if (f->home == home && f->number == number)
 			return f;
 	}
@@ -43,20 +45,47 @@ static int make_segment(struct family *f, char why[WHY_BYTES])
 {
 	struct daemon *d = f->daemon;
 	struct vnet_config config = {
-		.vni = f->vni, .base = f->base, .prefix = FAMILY_PREFIX, .gateway = f->gateway,
-		.underlay = d->self->addr, .port = PEER_VXLAN_PORT,
+		.vni = f->vni,
+		.base = f->base,
+		.prefix = FAMILY_PREFIX,
+		.gateway = f->gateway,
+		.underlay = d->self->addr,
+		.port = PEER_VXLAN_PORT,
 	};
 	int rc = vnet_segment_create(&config, &f->segment, why, WHY_BYTES);
 
 	for (unsigned i = 0; !rc && i < d->host_count; i++) {
-		if (&d->hosts[i] != d->self)
+		if (&d->hosts[i] != d->self && d->hosts[i].up)
 			rc = vnet_peer_add(f->segment, d->hosts[i].addr);
 	}
 	return rc;
 }
 
-struct family *family_create(struct daemon *d, struct host *home, unsigned number, uint64_t ram_bytes,
-			     unsigned cpus, uint32_t vni, struct in_addr base, char why[WHY_BYTES])
+void family_host_up(struct daemon *d, const struct host *host)
+{
+	struct family *f;
+
+	LIST_FOREACH(f, &d->families, entry)
+	{
+		int rc = vnet_peer_add(f->segment, host->addr);
+
+		if (rc)
+			log_warn("family %s: host %s is not on its segment: %s", f->name,
+				 host->name, strerror(-rc));
+	}
+}
+
+void family_host_lost(struct daemon *d, const struct host *host)
+{
+	struct family *f;
+
+	LIST_FOREACH(f, &d->families, entry)
+	vnet_peer_remove(f->segment, host->addr);
+}
+
+struct family *family_create(struct daemon *d, struct host *home, unsigned number,
+			     uint64_t ram_bytes, unsigned cpus, uint32_t vni, struct in_addr base,
+			     char why[WHY_BYTES])
 {
 	struct family *f = calloc(1, sizeof(*f));
 	int rc;
@@ -77,7 +106,8 @@ struct family *family_create(struct daemon *d, struct host *home, unsigned numbe
 	/* the last address of the segment but the broadcast */
 	f->gateway.s_addr = htonl((ntohl(base.s_addr) | ((1u << (32 - FAMILY_PREFIX)) - 1)) - 1);
 	LIST_INIT(&f->lots);
-	f->pager = pager_start(d, f->name, daemon_next_uid(d), ram_bytes, &f->pages_port, pager_failed, f, why);
+	f->pager = pager_start(d, f->name, daemon_next_uid(d), ram_bytes, &f->pages_port,
+			       pager_failed, f, why);
 	rc = f->pager ? make_segment(f, why) : -EIO;
 	if (rc) {
 		pager_stop(f->pager);

@@ -11,17 +11,17 @@
 #include "host/sfd/pager.h"
 #include "host/vnet/vnet.h"
 
-#define FAMILY_PREFIX 20	/* a segment has 4094 addresses */
-#define FAMILY_MAX_SLOT 4000	/* parent is slot 0; address = base + slot */
-#define FAMILIES_PER_HOST 16	/* VMs that may be booted on one host: the plan of addresses */
+#define FAMILY_PREFIX	  20   /* a segment has 4094 addresses */
+#define FAMILY_MAX_SLOT	  4000 /* parent is slot 0; address = base + slot */
+#define FAMILIES_PER_HOST 16   /* VMs that may be booted on one host: the plan of addresses */
 
 struct lot;
 
 struct family {
 	struct daemon *daemon;
 	struct host *home;
-	unsigned number;	/* home's number for it */
-	char name[96];		/* "<home>.<number>" */
+	unsigned number; /* home's number for it */
+	char name[96];	 /* "<home>.<number>" */
 	uint64_t ram_bytes;
 	unsigned cpus;
 	uint32_t vni;
@@ -42,11 +42,19 @@ struct family *family_find(struct daemon *d, const struct host *home, unsigned n
  * The first on this host makes it: memtap, segment, peers. Return: the family, or NULL with a
  * sentence and errno (EADDRINUSE: the network of `base` is taken) and nothing left behind.
  */
-struct family *family_create(struct daemon *d, struct host *home, unsigned number, uint64_t ram_bytes,
-			     unsigned cpus, uint32_t vni, struct in_addr base, char why[WHY_BYTES]);
+struct family *family_create(struct daemon *d, struct host *home, unsigned number,
+			     uint64_t ram_bytes, unsigned cpus, uint32_t vni, struct in_addr base,
+			     char why[WHY_BYTES]);
 
 /* Takes everything away; its VMs must be gone. */
 void family_destroy(struct family *f);
+
+/*
+ * Only hosts that are up are on the segments: what goes on running on one that was given up must
+ * not meet those who take its place, under the same addresses.
+ */
+void family_host_up(struct daemon *d, const struct host *host);
+void family_host_lost(struct daemon *d, const struct host *host);
 
 /* Page files, counted. family_file_new: one reference, the file's number or -errno. */
 int family_file_new(struct family *f);

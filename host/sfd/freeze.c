@@ -22,22 +22,23 @@
 #include "host/sfd/clones.h"
 #include "host/sfd/guest.h"
 
-#define FREEZE_QUIET_S 5
+#define FREEZE_QUIET_S	 5
+#define FREEZE_STOPPED_S 30 /* for QEMU and memtap together; they take milliseconds */
 
 enum freeze_stage { FREEZE_QUIET, FREEZE_SAVING, FREEZE_ARMING, FREEZE_CONTINUING };
 
 struct freeze {
 	struct guest *guest;
 	enum freeze_stage stage;
-	struct ticket *ticket;		/* NULL: a checkpoint */
+	struct ticket *ticket; /* NULL: a checkpoint */
 	struct instant *instant;
 	uint64_t op;
 	uint64_t start_ns;
-	uint64_t agent_sent;		/* XenStore bytes the quiet agent says it sent */
+	uint64_t agent_sent; /* XenStore bytes the quiet agent says it sent */
 	bool quiesced;
 	int descriptor_fd;
 	struct event *limit;
-	int error;			/* the guest goes on, but there is no instant */
+	int error; /* the guest goes on, but there is no instant */
 	char why[WHY_BYTES];
 };
 
@@ -100,24 +101,34 @@ static void freeze_free(struct freeze *z)
 }
 
 /* The guest may talk again. */
+static void release_guest(struct vm *vm)
+{
+	agent_port_hold(vm->agent, false);
+	xs_hold(vm->xs, false);
+}
+
 static void wake_guest(struct freeze *z, unsigned count)
 {
 	struct agent_resume resume = { .op = z->op, .count = count };
 	struct vm *vm = &z->guest->vm;
 
 	vm_resume(vm, &resume);
-	agent_port_hold(vm->agent, false);
-	xs_hold(vm->xs, false);
+	release_guest(vm);
 }
 
 /* There is no instant; the guest runs. */
-static void freeze_fail(struct freeze *z)
+static void refuse_freeze(struct freeze *z)
 {
 	struct guest *g = z->guest;
 
 	log_warn("vm %s: %s failed: %s", g->vm.name, z->instant->verb, z->why);
 	vm_answer_error(&g->vm, z->instant->request, z->error, "%s", z->why);
 	guest_settle(g, z->instant->request);
+}
+
+static void freeze_fail(struct freeze *z)
+{
+	refuse_freeze(z);
 	wake_guest(z, 0);
 	freeze_free(z);
 }
@@ -148,18 +159,20 @@ static void freeze_running(void *arg, int error, const char *why)
 	double pause_ms = (double)(t->running_ns - t->stopped_ns) / 1e6;
 
 	if (error) {
-		log_err("vm %s: does not go on: %s", g->vm.name, why);
-		g->vm.kind->ended(&g->vm, "it could not be continued after a clone");
+		snprintf(z->why, sizeof(z->why), "it could not be continued after a clone: %.160s",
+			 why);
+		vm_fail(&g->vm, z->why);
 		return;
 	}
 	if (z->error) {
 		freeze_fail(z);
 		return;
 	}
-	log_info("vm %s: paused %.1f ms (save %.1f, arm and continue %.1f) after %.1f of getting ready, descriptor %zu bytes",
+	log_info("vm %s: paused %.1f ms (save %.1f, arm and continue %.1f) after %.1f of getting "
+		 "ready, descriptor %zu bytes",
 		 g->vm.name, pause_ms, (double)(t->saved_ns - t->stopped_ns) / 1e6,
-		 (double)(t->running_ns - t->saved_ns) / 1e6, (double)(t->stopped_ns - t->stop_ns) / 1e6,
-		 z->instant->descriptor_bytes);
+		 (double)(t->running_ns - t->saved_ns) / 1e6,
+		 (double)(t->stopped_ns - t->stop_ns) / 1e6, z->instant->descriptor_bytes);
 	if (z->ticket)
 		ticket_start(z->ticket, z->instant, z->start_ns, pause_ms);
 	/* the clones are under way: now the guest may hear of it */
@@ -190,7 +203,8 @@ static void freeze_armed(void *arg, int error, const struct memtap_reply *reply)
 
 	if (error) {
 		z->error = EIO;
-		snprintf(z->why, sizeof(z->why), "the memory could not be frozen: %s", strerror(-error));
+		snprintf(z->why, sizeof(z->why), "the memory could not be frozen: %s",
+			 strerror(-error));
 	} else {
 		log_debug("vm %s: armed in %llu us", z->guest->vm.name,
 			  (unsigned long long)reply->elapsed_ns / 1000);
@@ -220,7 +234,7 @@ static void freeze_saved(void *arg, int error, const char *why)
 	struct instant *i = z->instant;
 	int rc;
 
-	if (error) {	/* it runs again */
+	if (error) { /* it runs again */
 		z->error = EIO;
 		snprintf(z->why, sizeof(z->why), "the device state could not be saved: %s", why);
 		freeze_fail(z);
@@ -235,7 +249,8 @@ static void freeze_saved(void *arg, int error, const char *why)
 		rc = take_descriptor(z);
 	if (rc) {
 		z->error = -rc;
-		snprintf(z->why, sizeof(z->why), "the descriptor could not be kept: %s", strerror(-rc));
+		snprintf(z->why, sizeof(z->why), "the descriptor could not be kept: %s",
+			 strerror(-rc));
 	}
 }
 
@@ -244,18 +259,20 @@ static void freeze_saved(void *arg, int error, const char *why)
 /* Both channels are empty: cut here. */
 static void freeze_stop(struct freeze *z)
 {
+	static const struct timeval limit = { FREEZE_STOPPED_S, 0 };
 	struct guest *g = z->guest;
 	struct instant *i = z->instant;
 	struct pending *p;
 	int rc;
 
 	z->stage = FREEZE_SAVING;
-	event_del(z->limit);
+	event_add(z->limit, &limit);
 	i->xs_state = xs_save(g->vm.xs, &i->xs_bytes);
 	i->streams = stream_list(g);
 	i->quiesce = z->op;
 	i->cancel = json_array();
-	LIST_FOREACH(p, &g->pending, entry) {
+	LIST_FOREACH(p, &g->pending, entry)
+	{
 		if (strcmp(p->key, i->request))
 			json_array_append_new(i->cancel, json_string(p->key));
 	}
@@ -294,8 +311,16 @@ static void freeze_too_long(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	if (z->stage != FREEZE_QUIET) {
+		snprintf(z->why, sizeof(z->why),
+			 "it could not be frozen within %d s: %s does not answer", FREEZE_STOPPED_S,
+			 z->stage == FREEZE_ARMING ? "sf-memtap" : "QEMU");
+		vm_fail(&z->guest->vm, z->why);
+		return;
+	}
 	z->error = ETIMEDOUT;
-	snprintf(z->why, sizeof(z->why), "the guest's agent did not get quiet within %d s", FREEZE_QUIET_S);
+	snprintf(z->why, sizeof(z->why), "the guest's agent did not get quiet within %d s",
+		 FREEZE_QUIET_S);
 	freeze_fail(z);
 }
 
@@ -324,6 +349,7 @@ void freeze_begin(struct guest *g, const char *key, struct ticket *ticket)
 	struct freeze *z = calloc(1, sizeof(*z));
 	struct vm *vm = &g->vm;
 
+	errno = ENOMEM;
 	if (z) {
 		z->guest = g;
 		z->ticket = ticket;
@@ -334,7 +360,7 @@ void freeze_begin(struct guest *g, const char *key, struct ticket *ticket)
 		z->limit = evtimer_new(vm->daemon->base, freeze_go, z);
 	}
 	if (!z || !z->instant || z->descriptor_fd < 0 || !z->limit) {
-		vm_answer_error(vm, key, ENOMEM, "no memory for a snapshot: %s", strerror(errno));
+		vm_answer_error(vm, key, ENOSPC, "no snapshot can be made: %s", strerror(errno));
 		guest_settle(g, key);
 		if (z)
 			freeze_free(z);
@@ -352,4 +378,22 @@ void freeze_cancel(struct guest *g)
 		return;
 	pager_forget(g->vm.family->pager, g->freeze);
 	freeze_free(g->freeze);
+}
+
+void freeze_agent_lost(struct guest *g)
+{
+	struct freeze *z = g->freeze;
+
+	if (!z || z->stage != FREEZE_QUIET)
+		return;
+	z->error = EIO;
+	snprintf(z->why, sizeof(z->why), "the guest's agent ended and was started again");
+	refuse_freeze(z);
+	release_guest(&g->vm);
+	freeze_free(z);
+}
+
+struct ticket *freeze_ticket(const struct guest *g)
+{
+	return g->freeze ? g->freeze->ticket : NULL;
 }

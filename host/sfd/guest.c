@@ -22,22 +22,23 @@
 
 #define BOOT_LIMIT_S 180
 /* 10.64.0.0/10: 1024 segments of /20, FAMILIES_PER_HOST for each of the first 64 hosts. */
-#define PLAN_BASE 0x0a400000u
+#define PLAN_BASE     0x0a400000u
 #define PLAN_SEGMENTS 1024
 
 static const struct vm_kind guest_kind;
 
 static struct guest *to_guest(struct vm *vm)
 {
-	return (struct guest *)vm;	/* vm is its first member */
+	return (struct guest *)vm; /* vm is its first member */
 }
 _Static_assert(offsetof(struct guest, vm) == 0, "to_guest");
 
-static struct guest *guest_number(struct daemon *d, unsigned number)
+struct guest *guest_number(struct daemon *d, unsigned number)
 {
 	struct guest *g;
 
-	LIST_FOREACH(g, &d->guests, entry) {
+	LIST_FOREACH(g, &d->guests, entry)
+	{
 		if (g->number == number)
 			return g;
 	}
@@ -48,7 +49,8 @@ struct guest *guest_find(struct daemon *d, const char *id)
 {
 	struct guest *g;
 
-	LIST_FOREACH(g, &d->guests, entry) {
+	LIST_FOREACH(g, &d->guests, entry)
+	{
 		if (!strcmp(g->vm.family->name, id))
 			return g;
 	}
@@ -59,7 +61,8 @@ struct ticket *guest_ticket(struct guest *g, unsigned number)
 {
 	struct ticket *t;
 
-	LIST_FOREACH(t, &g->tickets, entry) {
+	LIST_FOREACH(t, &g->tickets, entry)
+	{
 		if (t->number == number)
 			return t;
 	}
@@ -96,7 +99,8 @@ static void guest_ram_mapped(struct vm *vm, int uffd, uint64_t base)
 static void boot_step(struct guest *g, const char *step)
 {
 	if (g->owner)
-		control_event(g->owner, json_pack("{ss ss ss}", "ev", "boot", "vm", g->vm.family->name, "step", step));
+		control_event(g->owner, json_pack("{ss ss ss}", "ev", "boot", "vm",
+						  g->vm.family->name, "step", step));
 }
 
 static void guest_ready(struct vm *vm)
@@ -136,21 +140,16 @@ static int write_tree(struct guest *g)
 static void guest_fail_later(evutil_socket_t fd, short what, void *arg)
 {
 	struct guest *g = arg;
+	char why[WHY_BYTES];
 
 	(void)fd;
-	if (!*g->vm.why)
-		snprintf(g->vm.why, sizeof(g->vm.why), "its agent did not report within %d s of the boot",
-			 BOOT_LIMIT_S);
 	(void)what;
+	if (!*g->vm.why)
+		snprintf(g->vm.why, sizeof(g->vm.why),
+			 "its agent did not report within %d s of the boot", BOOT_LIMIT_S);
 	log_err("vm %s: %s", g->vm.name, g->vm.why);
-	if (g->boot_request)
-		control_refuse(g->owner, g->boot_request, -EIO, "the VM did not come up: %s", g->vm.why);
-	else if (g->owner)
-		control_event(g->owner, json_pack("{ss ss ss}", "ev", "lost", "vm", g->vm.family->name, "reason",
-						  g->vm.why));
-	json_decref(g->boot_request);
-	g->boot_request = NULL;
-	guest_destroy(g);
+	memcpy(why, g->vm.why, sizeof(why));
+	guest_destroy(g, why);
 }
 
 static void guest_ended(struct vm *vm, const char *why)
@@ -174,8 +173,8 @@ static unsigned cluster_offset(const struct daemon *d)
 }
 
 /*
- * Makes the guest's family in the first of this host's segments that is free here. The plan needs no
- * talk between the hosts: each has FAMILIES_PER_HOST segments of its own.
+ * Makes the guest's family in the first of this host's segments that is free here. The plan needs
+ * no talk between the hosts: each has FAMILIES_PER_HOST segments of its own.
  */
 static struct family *make_family(struct daemon *d, struct guest *g, const struct guest_wish *wish,
 				  char why[WHY_BYTES])
@@ -185,28 +184,36 @@ static struct family *make_family(struct daemon *d, struct guest *g, const struc
 	for (unsigned slot = 0; slot < FAMILIES_PER_HOST; slot++) {
 		unsigned segment = (first + slot) % PLAN_SEGMENTS;
 		struct in_addr base = { htonl(PLAN_BASE + (segment << (32 - FAMILY_PREFIX)) + 1) };
-		/* random: other clusters on these hosts have other numbers, a frame never meets a stranger */
+		/* random: other clusters on these hosts have other numbers, a frame never meets a
+		 * stranger */
 		uint32_t vni = 1 + randombytes_uniform((1u << 24) - 2);
-		struct family *f = family_create(d, d->self, g->number, wish->mem_bytes, wish->cpus, vni, base, why);
+		struct family *f = family_create(d, d->self, g->number, wish->mem_bytes, wish->cpus,
+						 vni, base, why);
 
 		if (f || (errno != EADDRINUSE && errno != EEXIST))
 			return f;
 	}
-	snprintf(why, WHY_BYTES, "host %s has no network left for another VM: it runs %d, or others use "
-		 "10.64.0.0/10", d->self->name, FAMILIES_PER_HOST);
+	snprintf(why, WHY_BYTES,
+		 "host %s has no network left for another VM: it runs %d, or others use "
+		 "10.64.0.0/10",
+		 d->self->name, FAMILIES_PER_HOST);
 	return NULL;
 }
 
-static int guest_start(struct guest *g, struct family *f, const struct guest_wish *wish, char why[WHY_BYTES])
+static int guest_start(struct guest *g, struct family *f, const struct guest_wish *wish,
+		       char why[WHY_BYTES])
 {
-	struct vm_plan plan = { .kind = &guest_kind, .kernel = wish->kernel, .initrd = wish->initrd,
+	struct vm_plan plan = { .kind = &guest_kind,
+				.kernel = wish->kernel,
+				.initrd = wish->initrd,
 				.charge = f->ram_bytes };
 	int rc;
 
 	g->ram_fd = memfd_create("sf-ram", MFD_CLOEXEC);
 	if (g->ram_fd < 0 || ftruncate(g->ram_fd, (off_t)f->ram_bytes) || fchmod(g->ram_fd, 0666)) {
-		snprintf(why, WHY_BYTES, "no file for the guest's memory: %s", strerror(errno));
-		return -errno;
+		rc = -errno;
+		snprintf(why, WHY_BYTES, "no file for the guest's memory: %s", strerror(-rc));
+		return rc;
 	}
 	plan.ram_fd = g->ram_fd;
 	snprintf(g->vm.name, sizeof(g->vm.name), "%s", f->name);
@@ -233,8 +240,8 @@ static void guest_free(struct guest *g)
 	free(g);
 }
 
-int guest_boot(struct daemon *d, const struct guest_wish *wish, struct control *owner, json_t *request,
-	       char why[WHY_BYTES])
+int guest_boot(struct daemon *d, const struct guest_wish *wish, struct control *owner,
+	       json_t *request, char why[WHY_BYTES])
 {
 	static const struct timeval limit = { BOOT_LIMIT_S, 0 };
 	struct guest *g = calloc(1, sizeof(*g));
@@ -249,7 +256,8 @@ int guest_boot(struct daemon *d, const struct guest_wish *wish, struct control *
 	g->records = json_array();
 	g->number = d->next_guest++;
 	g->next_ticket = g->next_checkpoint = g->next_op = g->next_serial = g->next_stream = 1;
-	if (!g->slots)
+	g->boot_limit = evtimer_new(d->base, guest_fail_later, g);
+	if (!g->slots || !g->records || !g->boot_limit)
 		goto err_guest;
 	g->slots[0] = 1;
 	rc = -ENOSPC;
@@ -262,7 +270,6 @@ int guest_boot(struct daemon *d, const struct guest_wish *wish, struct control *
 		goto err_family;
 	g->owner = owner;
 	g->boot_request = json_incref(request);
-	g->boot_limit = evtimer_new(d->base, guest_fail_later, g);
 	event_add(g->boot_limit, &limit);
 	LIST_INSERT_HEAD(&d->guests, g, entry);
 	boot_step(g, "starting");
@@ -281,20 +288,31 @@ static void guest_hello(struct guest *g)
 {
 	struct agent_resume resume = { .op = 0 };
 
+	if (g->hello)
+		freeze_agent_lost(g); /* the agent died and was started again */
 	vm_resume(&g->vm, &resume);
-	if (!g->hello)
+	if (g->hello) {
+		log_warn("vm %s: its agent was started again: its commands are lost", g->vm.name);
+		stream_agent_lost(g);
+	} else {
 		boot_step(g, "agent");
+	}
 	g->hello = true;
 }
 
 static void guest_resumed(struct guest *g, int error)
 {
-	if (g->up)
+	if (g->up) {
+		if (error)
+			log_warn("vm %s: its agent could not set up the network: %s", g->vm.name,
+				 strerror(error));
 		return;
+	}
 	if (error) {
 		char why[WHY_BYTES];
 
-		snprintf(why, sizeof(why), "its agent could not set up the network: %s", strerror(error));
+		snprintf(why, sizeof(why), "its agent could not set up the network: %s",
+			 strerror(error));
 		guest_ended(&g->vm, why);
 		return;
 	}
@@ -302,17 +320,20 @@ static void guest_resumed(struct guest *g, int error)
 	event_del(g->boot_limit);
 	log_info("vm %s: up", g->vm.name);
 	if (g->boot_request)
-		control_reply(g->owner, g->boot_request, json_pack("{ss}", "vm", g->vm.family->name));
+		control_reply(g->owner, g->boot_request,
+			      json_pack("{ss}", "vm", g->vm.family->name));
 	json_decref(g->boot_request);
 	g->boot_request = NULL;
 }
 
-/* A clone reached the parent: of which ticket its address tells, the newest that has the ID. */
+/* A clone reached the parent: the datagram says its ID alone, so it is of the newest ticket that
+ * waits. */
 static void guest_answered(struct guest *g, const struct agent_answered *a)
 {
 	struct ticket *t;
 
-	LIST_FOREACH(t, &g->tickets, entry) {
+	LIST_FOREACH(t, &g->tickets, entry)
+	{
 		if (t->state < TICKET_RUNNING || a->id < 1 || a->id > t->count)
 			continue;
 		if (t->children[a->id - 1].answered_ms < 0) {
@@ -351,354 +372,14 @@ static void guest_received(struct vm *vm)
 	freeze_received(to_guest(vm));
 }
 
-/* ---- requests of libsf ---- */
-
-void guest_settle(struct guest *g, const char *key)
-{
-	struct pending *p;
-
-	LIST_FOREACH(p, &g->pending, entry) {
-		if (strcmp(p->key, key))
-			continue;
-		LIST_REMOVE(p, entry);
-		g->pending_count--;
-		free(p);
-		return;
-	}
-}
-
-static void done_request(struct guest *g, const char *key, const char *answer)
-{
-	vm_answer(&g->vm, key, "%s", answer);
-	guest_settle(g, key);
-}
-
-static void refuse_request(struct guest *g, const char *key, int error, const char *why)
-{
-	vm_answer_error(&g->vm, key, error, "%s", why);
-	guest_settle(g, key);
-}
-
-/* The ticket named in a word. NULL: the request was refused. */
-static struct ticket *named_ticket(struct guest *g, const char *key, const char *word)
-{
-	char *end = NULL;
-	unsigned long number = word ? strtoul(word, &end, 10) : 0;
-	struct ticket *t = word && *word && !*end ? guest_ticket(g, (unsigned)number) : NULL;
-
-	if (!t)
-		refuse_request(g, key, ENOENT, "there is no such ticket");
-	return t;
-}
-
-static struct checkpoint *named_checkpoint(struct guest *g, const char *key, const char *word)
-{
-	struct checkpoint *c;
-
-	LIST_FOREACH(c, &g->checkpoints, entry) {
-		if (word && strtoul(word, NULL, 10) == c->number)
-			return c;
-	}
-	refuse_request(g, key, ENOENT, "there is no such checkpoint");
-	return NULL;
-}
-
-static void ask_ticket_words(struct guest *g, const char *key, char **words)
-{
-	unsigned n = words[0] ? (unsigned)strtoul(words[0], NULL, 10) : 0, min = 1, per_host = 0, vcpus, tickets = 0;
-	struct ticket *t;
-
-	if (!words[0] || strspn(words[0], "0123456789") != strlen(words[0]) || n < 1 || n > SF_MAX_CLONES) {
-		refuse_request(g, key, EINVAL, "the number of clones is between 1 and 1024");
-		return;
-	}
-	for (char **w = words + 1; *w; w++) {
-		if (sscanf(*w, "min=%u", &min) == 1 || sscanf(*w, "per-host=%u", &per_host) == 1)
-			continue;
-		if (sscanf(*w, "vcpus=%u", &vcpus) != 1) {
-			refuse_request(g, key, EINVAL, "a ticket has no such hint");
-			return;
-		}
-		if (vcpus && vcpus != g->vm.family->cpus) {
-			refuse_request(g, key, EINVAL, "a clone has as many virtual CPUs as its parent");
-			return;
-		}
-	}
-	LIST_FOREACH(t, &g->tickets, entry)
-		tickets++;
-	if (tickets >= GUEST_MAX_TICKETS)
-		refuse_request(g, key, EDQUOT, "too many tickets: release some");
-	else
-		ticket_request(g, key, n, min, per_host);
-}
-
-static void ask_clone(struct guest *g, const char *key, char **words)
-{
-	struct ticket *t = named_ticket(g, key, words[0]);
-
-	if (!t)
-		return;
-	if (t->state != TICKET_GRANTED)
-		refuse_request(g, key, EBUSY, "the ticket is in use or used up");
-	else if (g->freeze)
-		refuse_request(g, key, EBUSY, "another clone operation is under way");
-	else
-		freeze_begin(g, key, t);
-}
-
-static void ask_checkpoint(struct guest *g, const char *key, char **words)
-{
-	unsigned count = 0;
-	struct checkpoint *c;
-
-	(void)words;
-	LIST_FOREACH(c, &g->checkpoints, entry)
-		count++;
-	if (count >= GUEST_MAX_CHECKPOINTS)
-		refuse_request(g, key, EDQUOT, "too many checkpoints: drop some");
-	else if (g->freeze)
-		refuse_request(g, key, EBUSY, "another clone operation is under way");
-	else
-		freeze_begin(g, key, NULL);
-}
-
-static void ask_create(struct guest *g, const char *key, char **words)
-{
-	struct checkpoint *c = named_checkpoint(g, key, words[0]);
-	struct ticket *t = c ? named_ticket(g, key, words[0] ? words[1] : NULL) : NULL;
-	char answer[32];
-
-	if (!t)
-		return;
-	if (t->state != TICKET_GRANTED) {
-		refuse_request(g, key, EBUSY, "the ticket is in use or used up");
-		return;
-	}
-	ticket_start(t, c->instant, io_now_ns(), 0);
-	snprintf(answer, sizeof(answer), "ok %u", t->count);
-	done_request(g, key, answer);
-}
-
-static void ask_drop(struct guest *g, const char *key, char **words)
-{
-	struct checkpoint *c = named_checkpoint(g, key, words[0]);
-
-	if (!c)
-		return;
-	instant_put(c->instant);
-	LIST_REMOVE(c, entry);
-	free(c);
-	done_request(g, key, "ok");
-}
-
-static void ask_kill(struct guest *g, const char *key, char **words)
-{
-	struct ticket *t = named_ticket(g, key, words[0]);
-
-	if (!t)
-		return;
-	if (t->state == TICKET_RUNNING)
-		ticket_kill(t, 0);
-	done_request(g, key, "ok");
-}
-
-static void ask_release(struct guest *g, const char *key, char **words)
-{
-	struct ticket *t = named_ticket(g, key, words[0]);
-
-	if (!t)
-		return;
-	if (t->state == TICKET_RUNNING || t->state == TICKET_RESERVING) {
-		refuse_request(g, key, EBUSY, "the ticket has clones that run: join or kill them");
-		return;
-	}
-	ticket_release(t);
-	done_request(g, key, "ok");
-}
-
-static void ask_joined(struct guest *g, const char *key, char **words)
-{
-	struct ticket *t = words[0] ? guest_ticket(g, (unsigned)strtoul(words[0], NULL, 10)) : NULL;
-
-	if (t && t->state == TICKET_DONE)
-		ticket_joined(t);
-	guest_settle(g, key);
-}
-
-static void ask_exit(struct guest *g, const char *key, char **words)
-{
-	(void)words;
-	refuse_request(g, key, EPERM, "only a clone ends by sf_exit(): this VM was booted");
-}
-
-static const struct verb {
-	const char *name;
-	void (*ask)(struct guest *g, const char *key, char **words);
-} verbs[] = {
-	{ "ticket", ask_ticket_words }, { "clone", ask_clone }, { "checkpoint", ask_checkpoint },
-	{ "create", ask_create }, { "joined", ask_joined }, { "drop", ask_drop }, { "kill", ask_kill }, { "release", ask_release },
-	{ "exit", ask_exit },
-};
-
-/* Return: false if the guest asks too much; the request was refused. */
-static bool admit_request(struct guest *g, const char *key)
-{
-	uint64_t second = io_now_ns() / 1000000000u;
-	struct pending *p;
-
-	if (second != g->rate_second) {
-		g->rate_second = second;
-		g->rate_count = 0;
-	}
-	p = g->pending_count < SF_XS_MAX_PENDING && g->rate_count++ < GUEST_REQUESTS_PER_S ?
-		    calloc(1, sizeof(*p)) : NULL;
-	if (!p) {
-		vm_answer_error(&g->vm, key, EDQUOT, "too many requests at once or in a second");
-		return false;
-	}
-	snprintf(p->key, sizeof(p->key), "%s", key);
-	LIST_INSERT_HEAD(&g->pending, p, entry);
-	g->pending_count++;
-	return true;
-}
-
-static void guest_request(struct vm *vm, const char *key, const char *text, size_t len)
-{
-	struct guest *g = to_guest(vm);
-	char line[SF_XS_REQUEST_MAX + 1], *words[9], *save = NULL;
-	unsigned count = 0;
-
-	(void)len;
-	if (g->dying || !admit_request(g, key))
-		return;
-	snprintf(line, sizeof(line), "%s", text);
-	for (char *w = strtok_r(line, " ", &save); w && count < 8; w = strtok_r(NULL, " ", &save))
-		words[count++] = w;
-	words[count] = NULL;
-	log_debug("vm %s: request %s: %s", vm->name, key, text);
-	for (size_t i = 0; count && i < ARRAY_SIZE(verbs); i++) {
-		if (!strcmp(words[0], verbs[i].name)) {
-			verbs[i].ask(g, key, words + 1);
-			return;
-		}
-	}
-	refuse_request(g, key, EINVAL, "unknown request");
-}
-
 static const struct vm_kind guest_kind = {
-	.ram_mapped = guest_ram_mapped, .ready = guest_ready, .ended = guest_ended, .frame = guest_frame,
-	.received = guest_received, .request = guest_request,
+	.ram_mapped = guest_ram_mapped,
+	.ready = guest_ready,
+	.ended = guest_ended,
+	.frame = guest_frame,
+	.received = guest_received,
+	.request = guest_request,
 };
-
-/* ---- from the clones' hosts ---- */
-
-/* The ticket and ID a message is about, if the host it came from has that clone. */
-static struct ticket *message_child(struct daemon *d, struct host *from, json_t *msg, unsigned *id)
-{
-	int number, ticket, child;
-	struct guest *g;
-	struct ticket *t;
-
-	if (json_unpack(msg, "{si si si}", "number", &number, "ticket", &ticket, "id", &child))
-		return NULL;
-	g = guest_number(d, (unsigned)number);
-	t = g ? guest_ticket(g, (unsigned)ticket) : NULL;
-	if (!t || child < 1 || (unsigned)child > t->count || t->children[child - 1].host != from)
-		return NULL;
-	*id = (unsigned)child;
-	return t;
-}
-
-void guest_clone_running(struct daemon *d, struct host *from, json_t *msg, const uint8_t *bytes, size_t len)
-{
-	unsigned id;
-	struct ticket *t = message_child(d, from, msg, &id);
-
-	(void)bytes;
-	(void)len;
-	if (t && t->state == TICKET_RUNNING)
-		ticket_running(t, id);
-}
-
-void guest_clone_result(struct daemon *d, struct host *from, json_t *msg, const uint8_t *bytes, size_t len)
-{
-	json_int_t offset, length;
-	unsigned id;
-	struct ticket *t = message_child(d, from, msg, &id);
-	struct child *c;
-
-	if (!t || json_unpack(msg, "{sI sI}", "offset", &offset, "length", &length) || length < 1 ||
-	    (uint64_t)length > AGENT_MAX_RESULT)
-		return;
-	c = &t->children[id - 1];
-	if (!offset && !c->result) {
-		c->result = malloc((size_t)length);
-		c->result_room = (size_t)length;
-	}
-	if (!c->result || (size_t)offset != c->result_bytes || len > c->result_room - c->result_bytes)
-		return;
-	memcpy(c->result + c->result_bytes, bytes, len);
-	c->result_bytes += len;
-}
-
-void guest_clone_ended(struct daemon *d, struct host *from, json_t *msg, const uint8_t *bytes, size_t len)
-{
-	static const char *const ends[] = { SF_CLONE_EXITED, SF_CLONE_KILLED, SF_CLONE_LOST, SF_CLONE_FAILED };
-	json_int_t faults = 0, pages = 0, fetched = 0, exit_us = 0;
-	const char *state = "", *reason = "";
-	unsigned id;
-	int status = 0;
-	struct ticket *t = message_child(d, from, msg, &id);
-	struct child *c;
-
-	(void)bytes;
-	(void)len;
-	if (!t)
-		return;
-	json_unpack(msg, "{ss s?i s?s s?I s?I s?I s?I}", "state", &state, "status", &status, "reason", &reason,
-		    "faults", &faults, "pages_fetched", &pages, "bytes_fetched", &fetched, "exit_us", &exit_us);
-	c = &t->children[id - 1];
-	c->status = status;
-	snprintf(c->reason, sizeof(c->reason), "%s", reason);
-	c->faults = (uint64_t)faults;
-	c->pages_fetched = (uint64_t)pages;
-	c->bytes_fetched = (uint64_t)fetched;
-	t->exit_ms = (double)exit_us / 1000;
-	for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
-		if (!strcmp(state, ends[i])) {
-			ticket_child_ended(t, id, ends[i]);
-			return;
-		}
-	}
-	ticket_child_ended(t, id, SF_CLONE_LOST);
-}
-
-void guest_output(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes, size_t len)
-{
-	unsigned id;
-	struct ticket *t = message_child(d, peer_from(r), msg, &id);
-	json_int_t stream = 0;
-	struct stream *s;
-	int channel = 0;
-
-	json_unpack(msg, "{sI si}", "stream", &stream, "channel", &channel);
-	s = t ? stream_find(t->guest, (uint32_t)stream) : NULL;
-	if (s && stream_control(s) && (channel == AGENT_STDOUT || channel == AGENT_STDERR) &&
-	    len <= AGENT_MAX_DATA)
-		control_data(stream_control(s), (uint32_t)stream, (unsigned)channel, id, bytes, len);
-	peer_reply(r, NULL);
-}
-
-void guest_host_lost(struct daemon *d, struct host *host)
-{
-	struct ticket *t;
-	struct guest *g;
-
-	LIST_FOREACH(g, &d->guests, entry) {
-		LIST_FOREACH(t, &g->tickets, entry)
-			ticket_host_lost(t, host);
-	}
-}
 
 /* ---- the end ---- */
 
@@ -722,33 +403,73 @@ void guest_control_lost(struct daemon *d, struct control *control)
 		if (g->owner != control)
 			continue;
 		g->owner = NULL;
-		json_decref(g->boot_request);
-		g->boot_request = NULL;
-		guest_destroy(g);
+		guest_destroy(g, NULL);
 	}
 }
 
-static void dismissed(void *arg, int error, const char *why, json_t *msg, const uint8_t *bytes, size_t len)
+/* The other hosts were told to dismiss a family: who waits for all of them? */
+struct farewell {
+	unsigned open;
+	void (*gone)(void *arg);
+	void *arg;
+};
+
+static void farewell_put(struct farewell *w)
 {
-	(void)arg;
+	if (--w->open)
+		return;
+	if (w->gone)
+		w->gone(w->arg);
+	free(w);
+}
+
+static void dismissed(void *arg, int error, const char *why, json_t *msg, const uint8_t *bytes,
+		      size_t len)
+{
 	(void)error;
 	(void)why;
 	(void)msg;
 	(void)bytes;
 	(void)len;
+	farewell_put(arg);
 }
 
-void guest_destroy(struct guest *g)
+static void dismiss_everywhere(struct daemon *d, unsigned number, void (*gone)(void *arg),
+			       void *arg)
 {
-	struct daemon *d = g->vm.daemon;
-	struct family *f = g->vm.family;
+	struct farewell *w = calloc(1, sizeof(*w));
+
+	if (!w)
+		abort();
+	*w = (struct farewell){ .open = 1, .gone = gone, .arg = arg };
+	for (unsigned i = 0; i < d->host_count; i++) {
+		if (&d->hosts[i] == d->self || !d->hosts[i].up)
+			continue;
+		w->open++;
+		peer_call(&d->hosts[i],
+			  json_pack("{ss si}", "op", "dismiss", "number", (int)number), NULL, 0,
+			  dismissed, w);
+	}
+	farewell_put(w);
+}
+
+/* Whoever booted it hears why it ends, if there is anything to say. */
+static void tell_owner(struct guest *g, const char *why)
+{
+	if (g->owner && g->boot_request)
+		control_refuse(g->owner, g->boot_request, -EIO, "the VM did not come up: %s",
+			       why ? why : "it was ended");
+	else if (g->owner && why)
+		control_event(g->owner, json_pack("{ss ss ss}", "ev", "lost", "vm",
+						  g->vm.family->name, "reason", why));
+	json_decref(steal_ptr(&g->boot_request));
+}
+
+static void forget_all(struct guest *g)
+{
 	struct checkpoint *c;
 	struct pending *p;
 
-	if (g->dying)
-		return;
-	g->dying = true;
-	log_info("vm %s: ends", g->vm.name);
 	freeze_cancel(g);
 	stream_clear(g);
 	while (LIST_FIRST(&g->tickets))
@@ -762,15 +483,27 @@ void guest_destroy(struct guest *g)
 		LIST_REMOVE(p, entry);
 		free(p);
 	}
+}
+
+void guest_destroy_then(struct guest *g, const char *why, void (*gone)(void *arg), void *arg)
+{
+	struct daemon *d = g->vm.daemon;
+	struct family *f = g->vm.family;
+	unsigned number = g->number;
+
+	g->dying = true;
+	log_info("vm %s: ends", g->vm.name);
+	tell_owner(g, why);
+	forget_all(g);
 	pager_forget(f->pager, g);
 	vm_stop(&g->vm);
-	for (unsigned i = 0; i < d->host_count; i++) {
-		if (&d->hosts[i] != d->self && d->hosts[i].up)
-			peer_call(&d->hosts[i], json_pack("{ss si}", "op", "dismiss", "number", (int)g->number),
-				  NULL, 0, dismissed, NULL);
-	}
 	LIST_REMOVE(g, entry);
-	clones_family_clear(f);
-	family_destroy(f);
+	clones_family_end(f);
 	guest_free(g);
+	dismiss_everywhere(d, number, gone, arg);
+}
+
+void guest_destroy(struct guest *g, const char *why)
+{
+	guest_destroy_then(g, why, NULL, NULL);
 }

@@ -20,28 +20,30 @@
 
 struct control;
 struct freeze;
+struct request;
 struct stream;
+struct ticket_wish;
 
-#define GUEST_MAX_TICKETS 32
+#define GUEST_MAX_TICKETS     32
 #define GUEST_MAX_CHECKPOINTS 16
-#define GUEST_REQUESTS_PER_S 500
+#define GUEST_MAX_RECORDS     1000 /* clone operations on record */
 
 struct instant {
 	struct guest *guest;
 	unsigned refs;
-	unsigned file;			/* the snapshot */
-	uint64_t snapshot;		/* its number on the wire */
-	uint64_t quiesce;		/* the number by which the agent got quiet */
+	unsigned file;	   /* the snapshot */
+	uint64_t snapshot; /* its number on the wire */
+	uint64_t quiesce;  /* the number by which the agent got quiet */
 	uint8_t key[MEMTAP_KEY_BYTES];
 	uint8_t *descriptor;
 	size_t descriptor_bytes;
 	uint8_t *xs_state;
 	size_t xs_bytes;
 	const char *verb;
-	char request[SF_XS_KEY_MAX + 1];	/* answered in every clone */
-	unsigned checkpoint;		/* 0: none */
-	json_t *cancel;			/* requests that were open at the instant */
-	json_t *streams;		/* commands that ran */
+	char request[SF_XS_KEY_MAX + 1]; /* answered in every clone */
+	unsigned checkpoint;		 /* 0: none */
+	json_t *cancel;			 /* requests that were open at the instant */
+	json_t *streams;		 /* commands that ran */
 };
 
 enum ticket_state { TICKET_RESERVING, TICKET_GRANTED, TICKET_RUNNING, TICKET_DONE };
@@ -50,11 +52,11 @@ enum ticket_state { TICKET_RESERVING, TICKET_GRANTED, TICKET_RUNNING, TICKET_DON
 struct child {
 	struct host *host;
 	unsigned slot, serial;
-	const char *state;		/* SF_CLONE_… */
+	const char *state; /* SF_CLONE_… */
 	bool ended;
 	int status;
 	char reason[WHY_BYTES];
-	double running_ms, answered_ms;	/* negative: not yet */
+	double running_ms, answered_ms; /* negative: not yet */
 	uint64_t faults, pages_fetched, bytes_fetched;
 	uint8_t *result;
 	size_t result_bytes, result_room;
@@ -65,18 +67,18 @@ struct ticket {
 	unsigned number;
 	enum ticket_state state;
 	unsigned asked, min, per_host;
-	char request[SF_XS_KEY_MAX + 1];	/* of the ticket, then of the create */
+	char request[SF_XS_KEY_MAX + 1]; /* of the ticket, then of the create */
 	uint64_t asked_ns, ticket_ns;
-	unsigned reserving;		/* hosts that have not answered yet */
+	unsigned reserving; /* hosts that have not answered yet */
 	char why[WHY_BYTES];
-	struct child *children;		/* [id - 1] */
+	struct child *children; /* [id - 1] */
 	unsigned count, running;
 	struct instant *instant;
-	unsigned op;			/* number of the clone operation, from 1 */
-	uint64_t start_ns, ended_ns;	/* of the operation; of the last end that home heard of */
-	double join_ms;			/* negative: not joined yet */
+	unsigned op;		     /* number of the clone operation, from 1 */
+	uint64_t start_ns, ended_ns; /* of the operation; of the last end that home heard of */
+	double join_ms;		     /* negative: not joined yet */
 	double pause_ms;
-	double exit_ms;			/* what the last exit took on the clone's host */
+	double exit_ms; /* what the last exit took on the clone's host */
 	json_t *record;
 	LIST_ENTRY(ticket) entry;
 };
@@ -98,7 +100,7 @@ struct guest {
 	unsigned number;
 	char name[64];
 	int ram_fd;
-	struct control *owner;		/* who booted it and waits */
+	struct control *owner; /* who booted it and waits */
 	json_t *boot_request;
 	struct event *boot_limit;
 	bool hello, up, dying;
@@ -106,14 +108,12 @@ struct guest {
 	LIST_HEAD(, checkpoint) checkpoints;
 	LIST_HEAD(, pending) pending;
 	unsigned pending_count, next_ticket, next_checkpoint, next_op, next_serial;
-	uint8_t *slots;			/* [FAMILY_MAX_SLOT + 1], 1: taken */
-	struct freeze *freeze;		/* under way */
+	uint8_t *slots;	       /* [FAMILY_MAX_SLOT + 1], 1: taken */
+	struct freeze *freeze; /* under way */
 	LIST_HEAD(, stream) streams;
 	uint32_t next_stream;
-	json_t *records;		/* of operations whose ticket is gone, and of all others */
+	json_t *records; /* of operations whose ticket is gone, and of all others */
 	struct control *watcher;
-	uint64_t rate_second;
-	unsigned rate_count;
 	LIST_ENTRY(guest) entry;
 };
 
@@ -121,18 +121,24 @@ struct guest {
 struct guest_wish {
 	uint64_t mem_bytes;
 	unsigned cpus;
-	const char *name, *kernel, *initrd;	/* or NULL */
+	const char *name, *kernel, *initrd; /* or NULL */
 };
 
-/* Boots one; `request` of `owner` is answered when it is up. Return: 0 or -errno with a sentence. */
-int guest_boot(struct daemon *d, const struct guest_wish *wish, struct control *owner, json_t *request,
-	       char why[WHY_BYTES]);
+/* Boots one; `request` of `owner` is answered when it is up. Return: 0 or -errno with a sentence.
+ */
+int guest_boot(struct daemon *d, const struct guest_wish *wish, struct control *owner,
+	       json_t *request, char why[WHY_BYTES]);
 
-/* Ends it and all that came of it, everywhere. */
-void guest_destroy(struct guest *g);
+/*
+ * Ends it and all that came of it, everywhere. `why`, if there is one, is told to who booted it.
+ * Never in a callback of the VM's own. `gone`: nothing of it is left on any host that is up.
+ */
+void guest_destroy(struct guest *g, const char *why);
+void guest_destroy_then(struct guest *g, const char *why, void (*gone)(void *arg), void *arg);
 
 /* "<host>.<number>", or NULL. */
 struct guest *guest_find(struct daemon *d, const char *id);
+struct guest *guest_number(struct daemon *d, unsigned number);
 
 /* The owner or watcher is gone. */
 void guest_control_lost(struct daemon *d, struct control *control);
@@ -140,14 +146,18 @@ void guest_control_lost(struct daemon *d, struct control *control);
 /* Its memtap cannot be kept alive. */
 void guest_family_failed(struct family *f);
 
+/* ---- guest_event.c: from the clones' hosts (proto/peer.h) ---- */
+
+void guest_clone_running(struct daemon *d, struct host *from, json_t *msg, const uint8_t *bytes,
+			 size_t len);
+void guest_clone_result(struct daemon *d, struct host *from, json_t *msg, const uint8_t *bytes,
+			size_t len);
+void guest_clone_ended(struct daemon *d, struct host *from, json_t *msg, const uint8_t *bytes,
+		       size_t len);
 /* A host is lost: so are its clones. */
 void guest_host_lost(struct daemon *d, struct host *host);
-
-/* From the clones' hosts (proto/peer.h). */
-void guest_clone_running(struct daemon *d, struct host *from, json_t *msg, const uint8_t *bytes, size_t len);
-void guest_clone_result(struct daemon *d, struct host *from, json_t *msg, const uint8_t *bytes, size_t len);
-void guest_clone_ended(struct daemon *d, struct host *from, json_t *msg, const uint8_t *bytes, size_t len);
-void guest_output(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes, size_t len);
+void guest_output(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes,
+		  size_t len);
 
 /* The number of a guest's ticket; NULL if it is not there. */
 struct ticket *guest_ticket(struct guest *g, unsigned number);
@@ -155,13 +165,17 @@ struct ticket *guest_ticket(struct guest *g, unsigned number);
 /* Tells whoever watches the guest; takes the reference. */
 void guest_tell(struct guest *g, json_t *event);
 
+/* ---- guest_request.c ---- */
+
+/* For its struct vm_kind. */
+void guest_request(struct vm *vm, const char *key, const struct request *request);
 /* A request is answered: forget it. */
 void guest_settle(struct guest *g, const char *key);
 
-/* ---- ticket.c ---- */
+/* ---- ticket.c, ticket_run.c ---- */
 
-/* Asks the hosts for up to `n` clones; answers request `key`. */
-void ticket_request(struct guest *g, const char *key, unsigned n, unsigned min, unsigned per_host);
+/* Asks the hosts for clones; answers request `key`. */
+void ticket_request(struct guest *g, const char *key, const struct ticket_wish *wish);
 /* Starts the ticket's clones from an instant (a reference is taken). */
 void ticket_start(struct ticket *t, struct instant *instant, uint64_t start_ns, double pause_ms);
 /* Ends what is left of its clones, all or one. */
@@ -177,6 +191,8 @@ void ticket_child_stored(struct ticket *t, unsigned id);
 /* Its vCPUs run; it reached the parent over their network. */
 void ticket_running(struct ticket *t, unsigned id);
 void ticket_answered(struct ticket *t, unsigned id);
+/* Its result is not wanted any more. */
+void child_drop_result(struct daemon *d, struct child *c);
 void ticket_host_lost(struct ticket *t, struct host *host);
 /* The record of its operation (README), a new reference; NULL before one. */
 json_t *ticket_record(const struct ticket *t);
@@ -189,6 +205,10 @@ void freeze_begin(struct guest *g, const char *key, struct ticket *ticket);
 void freeze_quiesced(struct guest *g, const struct agent_quiesce *q);
 void freeze_received(struct guest *g);
 void freeze_cancel(struct guest *g);
+/* The agent that was to get quiet is not there any more. */
+void freeze_agent_lost(struct guest *g);
+/* The ticket of the clone operation under way, or NULL. */
+struct ticket *freeze_ticket(const struct guest *g);
 struct instant *instant_get(struct instant *i);
 void instant_put(struct instant *i);
 
@@ -201,6 +221,10 @@ uint32_t stream_begin(struct guest *g, struct control *control, bool command);
 void stream_result(struct guest *g, unsigned ticket, unsigned id, const uint8_t *bytes, size_t len);
 void stream_frame(struct guest *g, const struct agent_frame *f, const void *payload);
 void stream_clear(struct guest *g);
+/* The agent was started again: what it had under way is over. */
+void stream_agent_lost(struct guest *g);
+/* sfctl has room again for a channel of a command. */
+void stream_credit(struct stream *s, unsigned channel, uint32_t bytes);
 /* The control connection is gone: its streams have nobody. */
 void stream_control_lost(struct guest *g, struct control *control);
 /* The commands that run, as a JSON array of numbers. */

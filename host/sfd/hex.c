@@ -15,7 +15,8 @@ int hex_parse(const char *text, uint8_t *bytes, size_t len)
 {
 	size_t got;
 
-	if (strlen(text) != 2 * len || sodium_hex2bin(bytes, len, text, 2 * len, NULL, &got, NULL) || got != len)
+	if (strlen(text) != 2 * len ||
+	    sodium_hex2bin(bytes, len, text, 2 * len, NULL, &got, NULL) || got != len)
 		return -EINVAL;
 	return 0;
 }

@@ -11,11 +11,12 @@
 #include "common/cleanup.h"
 #include "common/io.h"
 #include "host/sfd/clones.h"
+#include "host/sfd/fields.h"
 
 /* A question to every host, on behalf of sfctl. */
 struct gather {
 	struct daemon *daemon;
-	struct link *link;		/* NULL: it went away */
+	struct link *link; /* NULL: it went away */
 	json_t *request;
 	json_t *items;
 	unsigned open;
@@ -33,7 +34,8 @@ static LIST_HEAD(, gather) gathers = LIST_HEAD_INITIALIZER(gathers);
 
 /* ---- this host ---- */
 
-static const char *const ticket_state_names[] = { "reserving", SF_TICKET_GRANTED, SF_TICKET_RUNNING, SF_TICKET_DONE };
+static const char *const ticket_state_names[] = { "reserving", SF_TICKET_GRANTED, SF_TICKET_RUNNING,
+						  SF_TICKET_DONE };
 
 static json_t *describe_guest(const struct guest *g)
 {
@@ -41,11 +43,13 @@ static json_t *describe_guest(const struct guest *g)
 	char address[INET_ADDRSTRLEN];
 	struct in_addr at = family_address(f, 0);
 
-	return json_pack("{ss ss ss ss ss sn si sI si ss si sI}", "id", f->name, "name", g->name, "kind", "vm", "host",
-			 f->home->name, "state", g->up ? "running" : "booting", "parent", "clone_id", 0, "mem_bytes",
+	return json_pack("{ss ss ss ss ss sn si sI si ss si sI}", "id", f->name, "name", g->name,
+			 "kind", "vm", "host", f->home->name, "state",
+			 g->up ? "running" : "booting", "parent", "clone_id", 0, "mem_bytes",
 			 (json_int_t)f->ram_bytes, "cpus", (int)f->cpus, "address",
-			 inet_ntop(AF_INET, &at, address, sizeof(address)), "pid", (int)vmm_pid(g->vm.vmm),
-			 "uptime_ms", (json_int_t)((io_now_ns() - g->vm.started_ns) / 1000000));
+			 inet_ntop(AF_INET, &at, address, sizeof(address)), "pid",
+			 (int)vmm_pid(g->vm.vmm), "uptime_ms",
+			 (json_int_t)((io_now_ns() - g->vm.started_ns) / 1000000));
 }
 
 static unsigned count_vms(struct daemon *d)
@@ -58,21 +62,24 @@ static unsigned count_vms(struct daemon *d)
 	count = (unsigned)json_array_size(vms);
 	json_decref(vms);
 	LIST_FOREACH(g, &d->guests, entry)
-		count++;
+	count++;
 	return count;
 }
 
-void listing_room(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes, size_t len)
+void listing_room(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes,
+		  size_t len)
 {
 	(void)msg;
 	(void)bytes;
 	(void)len;
-	peer_reply(r, json_pack("{sI sI si si}", "mem_bytes", (json_int_t)d->mem_bytes, "free_bytes",
-				(json_int_t)(d->mem_bytes - d->mem_used), "clone_percent",
-				(int)d->config.clone_percent, "vms", (int)count_vms(d)));
+	peer_reply(r,
+		   json_pack("{sI sI si si}", "mem_bytes", (json_int_t)d->mem_bytes, "free_bytes",
+			     (json_int_t)(d->mem_bytes - d->mem_used), "clone_percent",
+			     (int)d->config.clone_percent, "vms", (int)count_vms(d)));
 }
 
-void listing_vms(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes, size_t len)
+void listing_vms(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes,
+		 size_t len)
 {
 	json_t *vms = json_array();
 	struct guest *g;
@@ -81,7 +88,7 @@ void listing_vms(struct daemon *d, struct peer_request *r, json_t *msg, const ui
 	(void)bytes;
 	(void)len;
 	LIST_FOREACH(g, &d->guests, entry)
-		json_array_append_new(vms, describe_guest(g));
+	json_array_append_new(vms, describe_guest(g));
 	clones_list(d, vms);
 	peer_reply(r, json_pack("{so}", "vms", vms));
 }
@@ -91,9 +98,14 @@ json_t *listing_record(const struct guest *g)
 	json_t *clones = json_copy(g->records);
 	struct ticket *t;
 
-	LIST_FOREACH(t, &g->tickets, entry) {
+	LIST_FOREACH(t, &g->tickets, entry)
+	{
 		if (t->op)
 			json_array_set_new(clones, t->op - 1, ticket_record(t));
+	}
+	for (size_t i = json_array_size(clones); i--;) { /* of those that are too long ago */
+		if (json_is_null(json_array_get(clones, i)))
+			json_array_remove(clones, i);
 	}
 	return json_pack("{so}", "clones", clones);
 }
@@ -112,7 +124,8 @@ static void gather_done(struct gather *g)
 	free(g);
 }
 
-static void gather_answered(void *arg, int error, const char *why, json_t *msg, const uint8_t *bytes, size_t len)
+static void gather_answered(void *arg, int error, const char *why, json_t *msg,
+			    const uint8_t *bytes, size_t len)
 {
 	_cleanup_free_ struct gather_ask *a = arg;
 
@@ -133,14 +146,19 @@ static void gather_start(struct daemon *d, struct link *link, json_t *request, c
 		link_refuse(link, request, -ENOMEM, "out of memory");
 		return;
 	}
-	*g = (struct gather){ .daemon = d, .link = link, .request = json_incref(request), .items = json_array(), .open = 1,
-			      .take = take, .finish = finish };
+	*g = (struct gather){ .daemon = d,
+			      .link = link,
+			      .request = json_incref(request),
+			      .items = json_array(),
+			      .open = 1,
+			      .take = take,
+			      .finish = finish };
 	LIST_INSERT_HEAD(&gathers, g, entry);
 	for (unsigned i = 0; i < d->host_count; i++) {
 		struct gather_ask *a = calloc(1, sizeof(*a));
 
 		if (!a)
-			continue;
+			abort(); /* sfctl would take the host for one without VMs */
 		a->gather = g;
 		a->host = &d->hosts[i];
 		g->open++;
@@ -153,7 +171,8 @@ void listing_link_lost(struct link *link)
 {
 	struct gather *g;
 
-	LIST_FOREACH(g, &gathers, entry) {
+	LIST_FOREACH(g, &gathers, entry)
+	{
 		if (g->link == link)
 			g->link = NULL;
 	}
@@ -163,15 +182,23 @@ void listing_link_lost(struct link *link)
 
 static void take_vms(struct gather *g, struct host *host, json_t *answer)
 {
+	json_t *vm;
+	size_t i;
+
 	(void)host;
-	json_array_extend(g->items, json_object_get(answer, "vms"));
+	json_array_foreach(json_object_get(answer, "vms"), i, vm)
+	{
+		if (json_is_string(json_object_get(vm, "id")))
+			json_array_append(g->items, vm);
+	}
 }
 
 static int compare_ids(const void *a, const void *b)
 {
 	json_t *const *x = a, *const *y = b;
 
-	return strverscmp(json_string_value(json_object_get(*x, "id")), json_string_value(json_object_get(*y, "id")));
+	return strverscmp(json_string_value(json_object_get(*x, "id")),
+			  json_string_value(json_object_get(*y, "id")));
 }
 
 /* In the order of IDs, so that a VM stands before its clones. */
@@ -181,8 +208,7 @@ static json_t *sorted(json_t *items)
 	_cleanup_free_ json_t **order = calloc(count ? count : 1, sizeof(*order));
 	json_t *result = json_array(), *item;
 
-	json_array_foreach(items, i, item)
-		order[i] = item;
+	json_array_foreach(items, i, item) order[i] = item;
 	qsort(order, count, sizeof(*order), compare_ids);
 	for (i = 0; i < count; i++)
 		json_array_append(result, order[i]);
@@ -206,13 +232,15 @@ static json_t *describe_tickets(struct guest *g)
 	json_t *tickets = json_array();
 	struct ticket *t;
 
-	LIST_FOREACH(t, &g->tickets, entry) {
+	LIST_FOREACH(t, &g->tickets, entry)
+	{
 		json_t *record = ticket_record(t);
 
 		json_array_append_new(tickets,
-				      json_pack("{si ss si si so}", "ticket", (int)t->number, "state",
-						ticket_state_names[t->state], "granted", (int)t->count, "running",
-						(int)t->running, "operation", record ? record : json_null()));
+				      json_pack("{si ss si si so}", "ticket", (int)t->number,
+						"state", ticket_state_names[t->state], "granted",
+						(int)t->count, "running", (int)t->running,
+						"operation", record ? record : json_null()));
 	}
 	return tickets;
 }
@@ -223,7 +251,8 @@ static void finish_show(struct gather *g)
 	json_t *vm;
 	size_t i;
 
-	json_array_foreach(g->items, i, vm) {
+	json_array_foreach(g->items, i, vm)
+	{
 		struct guest *guest;
 
 		if (!id || strcmp(json_string_value(json_object_get(vm, "id")), id))
@@ -237,7 +266,8 @@ static void finish_show(struct gather *g)
 		link_reply(g->link, g->request, vm, NULL, 0);
 		return;
 	}
-	link_refuse(g->link, g->request, -ENOENT, "there is no VM or clone %s", id ? id : "without an id");
+	link_refuse(g->link, g->request, -ENOENT, "there is no VM or clone %s",
+		    id ? id : "without an id");
 }
 
 void listing_show(struct daemon *d, struct link *link, json_t *request)
@@ -249,18 +279,18 @@ void listing_show(struct daemon *d, struct link *link, json_t *request)
 
 static void take_room(struct gather *g, struct host *host, json_t *answer)
 {
-	json_int_t mem_bytes = (json_int_t)host->mem_bytes, free_bytes = 0;
+	json_int_t mem_bytes = (json_int_t)field_or(answer, "mem_bytes", host->mem_bytes);
+	json_int_t free_bytes = (json_int_t)field_or(answer, "free_bytes", 0);
+	json_int_t vms = (json_int_t)field_or(answer, "vms", 0);
 	char address[INET_ADDRSTRLEN];
-	int vms = 0;
 
-	json_unpack(answer, "{sI sI si}", "mem_bytes", &mem_bytes, "free_bytes", &free_bytes, "vms", &vms);
 	inet_ntop(AF_INET, &host->addr, address, sizeof(address));
-	json_array_append_new(g->items,
-			      json_pack("{ss ss ss ss sI sI si ss ss}", "id", host->name, "name", host->name,
-					"address", address, "state", answer ? "up" : "down", "mem_bytes", mem_bytes,
-					"mem_free_bytes", free_bytes, "vms", vms, "accel",
-					vmm_accel_name(host->daemon->config.accel), "cpu",
-					vmm_cpu_model(host->daemon->config.accel)));
+	json_array_append_new(g->items, json_pack("{ss ss ss ss sI sI sI ss ss}", "id", host->name,
+						  "name", host->name, "address", address, "state",
+						  answer ? "up" : "down", "mem_bytes", mem_bytes,
+						  "mem_free_bytes", free_bytes, "vms", vms, "accel",
+						  vmm_accel_name(host->daemon->config.accel), "cpu",
+						  vmm_cpu_model(host->daemon->config.accel)));
 }
 
 static void finish_hosts(struct gather *g)

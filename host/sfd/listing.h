@@ -6,8 +6,10 @@
 #include "host/sfd/guest.h"
 
 /* Of this host, for a peer (proto/peer.h). */
-void listing_room(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes, size_t len);
-void listing_vms(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes, size_t len);
+void listing_room(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes,
+		  size_t len);
+void listing_vms(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes,
+		 size_t len);
 
 /* Of the cluster, for sfctl (proto/control.h): answered when every host has said its part. */
 void listing_ps(struct daemon *d, struct link *link, json_t *request);

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "common/cleanup.h"
@@ -23,15 +23,31 @@
 #include "host/sfd/hosts.h"
 #include "host/sfd/peers.h"
 
+#define STOP_LIMIT_S 4 /* a link lingers for 3 */
+
 const char *argp_program_version = "sfd (snowflock) " PACKAGE_VERSION;
 
-enum { OPT_CLUSTER = 256, OPT_HOST, OPT_HOSTS, OPT_KEY, OPT_DIR, OPT_GUEST, OPT_LIBEXEC, OPT_QEMU, OPT_MEM,
-       OPT_ACCEL, OPT_READY_FD, OPT_CLONE_PERCENT, OPT_SWEEP };
+enum {
+	OPT_CLUSTER = 256,
+	OPT_HOST,
+	OPT_HOSTS,
+	OPT_KEY,
+	OPT_DIR,
+	OPT_GUEST,
+	OPT_LIBEXEC,
+	OPT_QEMU,
+	OPT_MEM,
+	OPT_ACCEL,
+	OPT_READY_FD,
+	OPT_CLONE_PERCENT,
+	OPT_SWEEP
+};
 
 static const struct argp_option options[] = {
 	{ "cluster", OPT_CLUSTER, "NAME", 0, "Name of the cluster [default]", 0 },
 	{ "host", OPT_HOST, "NAME", 0, "Which line of the hosts file we are", 0 },
-	{ "hosts", OPT_HOSTS, "FILE", 0, "Hosts of the cluster: name address[:port] [mem=SIZE]", 0 },
+	{ "hosts", OPT_HOSTS, "FILE", 0, "Hosts of the cluster: name address[:port] [mem=SIZE]",
+	  0 },
 	{ "key", OPT_KEY, "FILE", 0, "The cluster's key, 32 bytes, the same on every host", 0 },
 	{ "dir", OPT_DIR, "DIR", 0, "Folder for the control socket and logs", 0 },
 	{ "guest", OPT_GUEST, "DIR", 0, "Folder with the guest's vmlinuz and initrd.img", 0 },
@@ -41,26 +57,64 @@ static const struct argp_option options[] = {
 	{ "accel", OPT_ACCEL, "WORD", 0, "auto, kvm or tcg [auto]", 0 },
 	{ "clone-percent", OPT_CLONE_PERCENT, "N", 0,
 	  "Count a clone with N percent of its RAM: clones share what they do not write [25]", 0 },
-	{ "sweep", OPT_SWEEP, "PAGES", 0, "Pages per second that a frozen guest's memory is copied with [8192]", 0 },
+	{ "sweep", OPT_SWEEP, "PAGES", 0,
+	  "Pages per second that a frozen guest's memory is copied with [8192]", 0 },
 	{ "ready-fd", OPT_READY_FD, "FD", 0, "Write k, or an error, here when ready", 0 },
 	{ 0 },
 };
 
+static int parse_number(const char *text, unsigned long min, unsigned long max,
+			unsigned long *number)
+{
+	char *end;
+
+	errno = 0;
+	*number = strtoul(text, &end, 10);
+	return errno || end == text || *end || *text == '-' || *number < min || *number > max
+		       ? -EINVAL
+		       : 0;
+}
+
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
 	struct config *c = state->input;
+	unsigned long number;
 
 	switch (key) {
-	case OPT_CLUSTER: c->cluster = arg; break;
-	case OPT_HOST: c->host = arg; break;
-	case OPT_HOSTS: c->hosts_file = arg; break;
-	case OPT_KEY: c->key_file = arg; break;
-	case OPT_DIR: c->dir = arg; break;
-	case OPT_GUEST: c->guest_dir = arg; break;
-	case OPT_LIBEXEC: c->libexec_dir = arg; break;
-	case OPT_QEMU: c->qemu = arg; break;
-	case OPT_READY_FD: c->ready_fd = atoi(arg); break;
-	case OPT_SWEEP: c->sweep_pages = (unsigned)strtoul(arg, NULL, 10); break;
+	case OPT_CLUSTER:
+		c->cluster = arg;
+		break;
+	case OPT_HOST:
+		c->host = arg;
+		break;
+	case OPT_HOSTS:
+		c->hosts_file = arg;
+		break;
+	case OPT_KEY:
+		c->key_file = arg;
+		break;
+	case OPT_DIR:
+		c->dir = arg;
+		break;
+	case OPT_GUEST:
+		c->guest_dir = arg;
+		break;
+	case OPT_LIBEXEC:
+		c->libexec_dir = arg;
+		break;
+	case OPT_QEMU:
+		c->qemu = arg;
+		break;
+	case OPT_READY_FD:
+		if (parse_number(arg, 0, INT_MAX, &number))
+			argp_error(state, "--ready-fd %s: want a descriptor's number", arg);
+		c->ready_fd = (int)number;
+		break;
+	case OPT_SWEEP:
+		if (parse_number(arg, 0, UINT32_MAX, &number))
+			argp_error(state, "--sweep %s: want pages per second", arg);
+		c->sweep_pages = (unsigned)number;
+		break;
 	case OPT_MEM:
 		if (size_parse(arg, &c->mem_bytes))
 			argp_error(state, "--mem %s: want a size, as in 4G", arg);
@@ -70,9 +124,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 			argp_error(state, "--accel %s: want auto, kvm or tcg", arg);
 		break;
 	case OPT_CLONE_PERCENT:
-		c->clone_percent = (unsigned)strtoul(arg, NULL, 10);
-		if (c->clone_percent < 1 || c->clone_percent > 100)
+		if (parse_number(arg, 1, 100, &number))
 			argp_error(state, "--clone-percent %s: want 1 to 100", arg);
+		c->clone_percent = (unsigned)number;
 		break;
 	case ARGP_KEY_END:
 		if (!c->host || !c->hosts_file || !c->key_file || !c->dir)
@@ -85,8 +139,10 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 }
 
 static const struct argp argp = {
-	.options = options, .parser = parse_option,
-	.doc = "The Snowflock daemon of one host: boots VMs, takes in clones, talks to the other hosts. "
+	.options = options,
+	.parser = parse_option,
+	.doc = "The Snowflock daemon of one host: boots VMs, takes in clones, talks to the other "
+	       "hosts. "
 	       "Usually started by `sfctl cluster up`.",
 };
 
@@ -124,25 +180,6 @@ static void on_signal(evutil_socket_t sig, short what, void *arg)
 	daemon_stop(arg);
 }
 
-/* Whoever started us waits for the cluster to be whole. */
-static void check_ready(evutil_socket_t fd, short what, void *arg)
-{
-	struct timeval again = { 0, 10000 };
-	struct daemon *d = arg;
-
-	(void)fd;
-	(void)what;
-	if (!peers_complete(d)) {
-		event_base_once(d->base, -1, EV_TIMEOUT, check_ready, d, &again);
-		return;
-	}
-	log_info("ready: %u hosts", d->host_count);
-	if (io_write_full(d->config.ready_fd, "k", 1))
-		log_warn("whoever started us does not wait any more");
-	close(d->config.ready_fd);
-	d->config.ready_fd = -1;
-}
-
 static int start(struct daemon *d, char why[WHY_BYTES])
 {
 	enum vmm_accel found;
@@ -162,22 +199,77 @@ static int start(struct daemon *d, char why[WHY_BYTES])
 	rc = control_start(d, why);
 	if (!rc)
 		rc = peers_start(d, why);
+	if (!rc)
+		daemon_host_up(d); /* a cluster of one is whole already */
 	return rc;
 }
 
+static void too_late(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	*(bool *)arg = true;
+}
+
+/* Closes everything, and lets the loop send what is on its way and see the processes end. */
 static void stop(struct daemon *d)
 {
+	static const struct timeval limit = { STOP_LIMIT_S, 0 };
+	struct event *late;
+	bool over = false;
+
 	control_stop(d);
 	peers_stop(d);
+	late = evtimer_new(d->base, too_late, &over);
+	if (late)
+		event_add(late, &limit);
+	while (late && !over && event_base_get_num_events(d->base, EVENT_BASE_COUNT_ADDED) > 1)
+		event_base_loop(d->base, EVLOOP_ONCE);
+	if (late)
+		event_free(late);
+	peers_free(d);
+	control_free_server(d);
 	hosts_free(d);
 	sodium_memzero(d->key, sizeof(d->key));
 }
 
+/* Every guest takes some descriptors of ours, every clone too. */
+static void raise_limits(void)
+{
+	struct rlimit files;
+
+	if (!getrlimit(RLIMIT_NOFILE, &files)) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
+static int run(struct daemon *d, char why[WHY_BYTES])
+{
+	struct event *term = evsignal_new(d->base, SIGTERM, on_signal, d);
+	struct event *intr = evsignal_new(d->base, SIGINT, on_signal, d);
+	int rc = term && intr ? start(d, why) : -ENOMEM;
+
+	if (!rc) {
+		event_add(term, NULL);
+		event_add(intr, NULL);
+		event_base_dispatch(d->base);
+	}
+	if (term)
+		event_free(term);
+	if (intr)
+		event_free(intr);
+	stop(d);
+	return rc;
+}
+
 int main(int argc, char **argv)
 {
-	struct daemon d = { .config = { .cluster = "default", .clone_percent = 25, .sweep_pages = 8192,
-					.ready_fd = -1 }, .next_guest = 1 };
-	struct event *term, *intr;
+	struct daemon d = { .config = { .cluster = "default",
+					.clone_percent = 25,
+					.sweep_pages = 8192,
+					.ready_fd = -1 },
+			    .next_guest = 1 };
 	char why[WHY_BYTES] = "";
 	int rc;
 
@@ -191,24 +283,15 @@ int main(int argc, char **argv)
 	setenv("SF_HOST", d.config.host, 1);
 	LIST_INIT(&d.families);
 	LIST_INIT(&d.guests);
+	raise_limits();
 	d.base = event_base_new();
-	rc = d.base ? start(&d, why) : -ENOMEM;
+	rc = d.base ? run(&d, why) : -ENOMEM;
 	if (rc) {
 		log_err("%s", *why ? why : strerror(-rc));
 		if (d.config.ready_fd >= 0)
 			dprintf(d.config.ready_fd, "%s\n", *why ? why : strerror(-rc));
-		return EXIT_FAILURE;
 	}
-	term = evsignal_new(d.base, SIGTERM, on_signal, &d);
-	intr = evsignal_new(d.base, SIGINT, on_signal, &d);
-	event_add(term, NULL);
-	event_add(intr, NULL);
-	if (d.config.ready_fd >= 0)
-		check_ready(-1, 0, &d);
-	event_base_dispatch(d.base);
-	event_free(term);
-	event_free(intr);
-	stop(&d);
-	event_base_free(d.base);
-	return EXIT_SUCCESS;
+	if (d.base)
+		event_base_free(d.base);
+	return rc ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -30,5 +30,6 @@ void paths_libexec(const struct daemon *d, const char *name, char *path, size_t 
 
 void paths_guest(const struct daemon *d, const char *name, char *path, size_t path_bytes)
 {
-	snprintf(path, path_bytes, "%s/%s", d->config.guest_dir ? d->config.guest_dir : SF_GUESTDIR, name);
+	snprintf(path, path_bytes, "%s/%s", d->config.guest_dir ? d->config.guest_dir : SF_GUESTDIR,
+		 name);
 }

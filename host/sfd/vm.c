@@ -21,12 +21,16 @@
 #include "common/io.h"
 #include "common/log.h"
 #include "host/sfd/paths.h"
+#include "host/sfd/request.h"
 #include "proto/agent-socket.h"
 #include "proto/xenstore-tree.h"
 
-#define XS_BACKLOG_BYTES (1u << 20)	/* waiting for a guest that does not read */
+#define XS_BACKLOG_BYTES (1u << 20) /* waiting for a guest that does not read */
+#define REQUESTS_PER_S	 500	    /* of libsf's, served */
+#define LOGGED_PER_S	 20	    /* refusals, in the log */
+#define MAX_REPLIES	 256 /* that the guest has not removed yet: they are memory of ours */
 
-static void vm_ended(struct vm *vm, const char *why)
+void vm_fail(struct vm *vm, const char *why)
 {
 	if (vm->ended)
 		return;
@@ -41,7 +45,8 @@ static void vmm_ram_mapped(void *arg, int uffd, uint64_t base, uint64_t length_b
 	struct vm *vm = arg;
 
 	if (length_bytes != vm->family->ram_bytes) {
-		log_err("vm %s: QEMU mapped %llu bytes", vm->name, (unsigned long long)length_bytes);
+		log_err("vm %s: QEMU mapped %llu bytes", vm->name,
+			(unsigned long long)length_bytes);
 		close(uffd);
 		vmm_ram_accept(vm->vmm, false);
 		return;
@@ -58,11 +63,13 @@ static void vmm_ready(void *arg)
 
 static void vmm_ended(void *arg, const char *why)
 {
-	vm_ended(arg, why);
+	vm_fail(arg, why);
 }
 
 static const struct vmm_events vmm_events = {
-	.ram_mapped = vmm_ram_mapped, .ready = vmm_ready, .ended = vmm_ended,
+	.ram_mapped = vmm_ram_mapped,
+	.ready = vmm_ready,
+	.ended = vmm_ended,
 };
 
 /* ---- XenStore ---- */
@@ -83,23 +90,75 @@ static void xs_drained(struct bufferevent *io, void *arg)
 	bufferevent_enable(io, EV_READ);
 }
 
+static void count_one(void *arg, const char *name)
+{
+	(void)name;
+	++*(unsigned *)arg;
+}
+
+/* Return: true if the request may be served. A flood is answered with refusals, then not at all. */
+static bool admit_request(struct vm *vm, const char *key)
+{
+	uint64_t second = io_now_ns() / 1000000000u;
+	unsigned replies = 0;
+
+	if (second != vm->rate_second) {
+		vm->rate_second = second;
+		vm->rate_count = 0;
+	}
+	if (++vm->rate_count > 2 * REQUESTS_PER_S)
+		return false;
+	xs_host_list(vm->xs, SF_XS_REPLY, count_one, &replies);
+	if (replies >= MAX_REPLIES) {
+		if (vm->rate_count == 1)
+			log_warn("vm %s: it leaves %u answers lying about: no more until it "
+				 "removes some",
+				 vm->name, replies);
+		return false;
+	}
+	if (vm->rate_count <= REQUESTS_PER_S)
+		return true;
+	vm_answer_error(vm, key, EDQUOT, "more than %d requests in a second", REQUESTS_PER_S);
+	return false;
+}
+
+/* The directories are the guest's own, so it may remove them: they come back. */
+static void keep_directory(struct vm *vm, const char *below_home)
+{
+	if (!strcmp(below_home, SF_XS_REQUEST) || !strcmp(below_home, SF_XS_REPLY))
+		xs_host_write(vm->xs, below_home, "", true);
+}
+
 /* The guest wrote something: is it a request to us? */
 static void xs_changed(void *arg, const char *path, const char *value, size_t len)
 {
 	struct vm *vm = arg;
-	char prefix[64];
-	int n = snprintf(prefix, sizeof(prefix), "/local/domain/%u/" SF_XS_REQUEST "/", vm->slot + 1);
-	char text[SF_XS_REQUEST_MAX + 1], key[SF_XS_KEY_MAX + 1];
+	char home[32], key[SF_XS_KEY_MAX + 1];
+	int n = snprintf(home, sizeof(home), "/local/domain/%u/", vm->slot + 1);
+	const char *below = path + n;
+	struct request r;
 
-	if (strncmp(path, prefix, (size_t)n) || !value || !len)
+	if (strncmp(path, home, (size_t)n))
 		return;
-	if (strlen(path + n) > SF_XS_KEY_MAX || strchr(path + n, '/') || len > SF_XS_REQUEST_MAX)
+	if (!value)
+		keep_directory(vm, below);
+	if (!value || !len || strncmp(below, SF_XS_REQUEST "/", strlen(SF_XS_REQUEST "/")))
 		return;
-	snprintf(key, sizeof(key), "%s", path + n);
-	memcpy(text, value, len);
-	text[len] = 0;
+	below += strlen(SF_XS_REQUEST "/");
+	if (!request_key_valid(below))
+		return;
+	strcpy(key, below);
 	xs_host_remove(vm->xs, path);
-	vm->kind->request(vm, key, text, len);
+	if (!admit_request(vm, key))
+		return;
+	if (request_split(&r, value, len)) {
+		vm_answer_error(vm, key, EINVAL,
+				"a request has up to %d words and %d bytes of printable text",
+				REQUEST_MAX_WORDS, SF_XS_REQUEST_MAX);
+		return;
+	}
+	log_debug("vm %s: request %s: %s, %u words", vm->name, key, r.words[0], r.count);
+	vm->kind->request(vm, key, &r);
 }
 
 static const struct xs_hooks xs_hooks = { .send = xs_send, .changed = xs_changed };
@@ -113,12 +172,12 @@ static void xs_readable(struct bufferevent *io, void *arg)
 		size_t len = evbuffer_get_contiguous_space(in);
 
 		if (xs_input(vm->xs, evbuffer_pullup(in, (ev_ssize_t)len), len)) {
-			vm_ended(vm, "the guest's XenStore stream made no sense");
+			vm_fail(vm, "the guest's XenStore stream made no sense");
 			return;
 		}
 		evbuffer_drain(in, len);
 	}
-	if (vm->kind->received)
+	if (vm->xs && vm->kind->received)
 		vm->kind->received(vm);
 }
 
@@ -126,7 +185,7 @@ static void xs_event(struct bufferevent *io, short what, void *arg)
 {
 	(void)io;
 	if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR))
-		vm_ended(arg, "QEMU closed the XenStore port");
+		vm_fail(arg, "QEMU closed the XenStore port");
 }
 
 int vm_xs_create(struct vm *vm)
@@ -162,7 +221,8 @@ void vm_answer_error(struct vm *vm, const char *key, int error, const char *form
 	va_start(args, format);
 	vsnprintf(why, sizeof(why), format, args);
 	va_end(args);
-	log_info("vm %s: request %s refused: %s", vm->name, key, why);
+	if (vm->rate_count <= LOGGED_PER_S)
+		log_info("vm %s: request %s refused: %s", vm->name, key, why);
 	vm_answer(vm, key, "error %s %s", link_errno_name(error < 0 ? -error : error), why);
 }
 
@@ -181,10 +241,11 @@ static void agent_broken(void *arg, const char *why)
 	char sentence[WHY_BYTES];
 
 	snprintf(sentence, sizeof(sentence), "the agent's port: %s", why);
-	vm_ended(vm, sentence);
+	vm_fail(vm, sentence);
 }
 
-static const struct agent_port_events agent_events = { .frame = agent_frame, .broken = agent_broken };
+static const struct agent_port_events agent_events = { .frame = agent_frame,
+						       .broken = agent_broken };
 
 void vm_resume(struct vm *vm, struct agent_resume *resume)
 {
@@ -236,13 +297,25 @@ static int start_qemu(struct vm *vm, const struct vm_plan *plan, int tap, int xs
 		      char why[WHY_BYTES])
 {
 	struct daemon *d = vm->daemon;
-	char cluster[128], host[96], shim[PATH_MAX], kernel[PATH_MAX], initrd[PATH_MAX], console[PATH_MAX];
+	char cluster[128], host[96], shim[PATH_MAX], kernel[PATH_MAX], initrd[PATH_MAX],
+		console[PATH_MAX];
 	_cleanup_fd_ int console_fd = -1;
 	struct vmm_config config = {
-		.name = vm->name, .qemu = d->config.qemu, .shim = shim, .accel = d->config.accel,
-		.ram_bytes = vm->family->ram_bytes, .cpus = vm->family->cpus, .uid = daemon_next_uid(d),
-		.kernel = kernel, .initrd = initrd, .cmdline = "", .clone = plan->clone,
-		.ram_fd = plan->ram_fd, .tap_fd = tap, .xenstore_fd = xs_fd, .agent_fd = agent_fd,
+		.name = vm->name,
+		.qemu = d->config.qemu,
+		.shim = shim,
+		.accel = d->config.accel,
+		.ram_bytes = vm->family->ram_bytes,
+		.cpus = vm->family->cpus,
+		.uid = daemon_next_uid(d),
+		.kernel = kernel,
+		.initrd = initrd,
+		.cmdline = "",
+		.clone = plan->clone,
+		.ram_fd = plan->ram_fd,
+		.tap_fd = tap,
+		.xenstore_fd = xs_fd,
+		.agent_fd = agent_fd,
 	};
 
 	memcpy(config.mac, vm->mac, sizeof(config.mac));

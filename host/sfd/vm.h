@@ -13,6 +13,7 @@
 #include "host/vmm/vmm.h"
 
 struct bufferevent;
+struct request;
 struct vm;
 
 struct vm_kind {
@@ -24,8 +25,8 @@ struct vm_kind {
 	void (*frame)(struct vm *vm, const struct agent_frame *frame, const void *payload);
 	/* Optional: more of the guest's XenStore stream was taken in. */
 	void (*received)(struct vm *vm);
-	/* The guest wrote a node of its own below snowflock/request: the last part of its path. */
-	void (*request)(struct vm *vm, const char *key, const char *text, size_t len);
+	/* The guest asked something, under a valid key. */
+	void (*request)(struct vm *vm, const char *key, const struct request *request);
 };
 
 struct vm {
@@ -35,14 +36,16 @@ struct vm {
 	char name[128];
 	unsigned slot;
 	uint8_t mac[VNET_MAC_BYTES];
-	uint64_t charge;		/* of the host's memory, taken */
+	uint64_t charge; /* of the host's memory, taken */
 	uint64_t started_ns;
 	struct vmm *vmm;
 	struct xs_server *xs;
 	struct bufferevent *xs_io;
 	struct agent_port *agent;
 	bool ended;
-	char why[WHY_BYTES];		/* of its uninvited end */
+	uint64_t rate_second; /* the second in which … */
+	unsigned rate_count;  /* … this many requests came */
+	char why[WHY_BYTES];  /* of its uninvited end */
 };
 
 /* What vm_start() needs to know beyond the family. */
@@ -50,8 +53,8 @@ struct vm_plan {
 	const struct vm_kind *kind;
 	unsigned slot;
 	bool clone;
-	int ram_fd;		/* borrowed */
-	const char *kernel, *initrd;	/* NULL: the guest image's */
+	int ram_fd;		     /* borrowed */
+	const char *kernel, *initrd; /* NULL: the guest image's */
 	uint64_t charge;
 };
 
@@ -61,13 +64,16 @@ int vm_start(struct vm *vm, struct family *f, const struct vm_plan *plan, char w
 /* Ends it and gives everything back. No callback of its kind follows. */
 void vm_stop(struct vm *vm);
 
+/* It is of no use any more: its kind's `ended` is called, unless that was done before. */
+void vm_fail(struct vm *vm, const char *why);
+
 /* A fresh XenStore, or one restored from a parent's state. Return: 0 or -errno. */
 int vm_xs_create(struct vm *vm);
 int vm_xs_restore(struct vm *vm, const uint8_t *state, size_t len);
 
 /*
- * Tells the agent who its VM is: `resume` has op, id, count and, for a clone, what made it; the rest
- * is filled in here.
+ * Tells the agent who its VM is: `resume` has op, id, count and, for a clone, what made it; the
+ * rest is filled in here.
  */
 void vm_resume(struct vm *vm, struct agent_resume *resume);
 

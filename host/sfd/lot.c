@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A ticket's share of this host: a page file and the clones that map it. */
+#include <errno.h>
+#include <event2/event.h>
+#include <stdlib.h>
+
+#include "common/cleanup.h"
+#include "host/sfd/clone.h"
+
+struct lot *lot_find(struct family *f, unsigned ticket)
+{
+	struct lot *lot;
+
+	LIST_FOREACH(lot, &f->lots, entry)
+	{
+		if (lot->ticket == ticket)
+			return lot;
+	}
+	return NULL;
+}
+
+struct clone *lot_clone(struct lot *lot, unsigned id)
+{
+	struct clone *c;
+
+	LIST_FOREACH(c, &lot->clones, entry)
+	{
+		if (c->id == id)
+			return c;
+	}
+	return NULL;
+}
+
+/* Nobody prepares any more: tells home which stand ready. */
+static void settle(struct lot *lot)
+{
+	json_t *ready = json_array();
+	struct clone *c;
+
+	LIST_FOREACH(c, &lot->clones, entry)
+	{
+		if (c->state == CLONE_WAITING)
+			json_array_append_new(ready, json_integer(c->vm.slot));
+	}
+	if (json_array_size(ready)) {
+		peer_reply(steal_ptr(&lot->reserving),
+			   json_pack("{so ss}", "ready", ready, "why", lot->why));
+		return;
+	}
+	json_decref(ready);
+	peer_refuse(steal_ptr(&lot->reserving), -ENOSPC, "%s",
+		    *lot->why ? lot->why : "no clone could be prepared");
+	lot_free(lot); /* home will not come back to it */
+}
+
+/*
+ * Prepares one clone, the next one at the next turn of the loop: starting a QEMU takes us
+ * milliseconds, and others want answers meanwhile.
+ */
+static void prepare_next(evutil_socket_t fd, short what, void *arg)
+{
+	struct lot *lot = arg;
+
+	(void)fd;
+	(void)what;
+	clone_prepare(lot, lot->slots[lot->slot_next++]);
+	if (lot->slot_next < lot->slot_count)
+		event_active(lot->turn, EV_TIMEOUT, 0);
+	else if (!lot->preparing)
+		settle(lot);
+}
+
+void lot_prepared(struct lot *lot)
+{
+	if (!--lot->preparing && lot->slot_next == lot->slot_count && lot->reserving)
+		settle(lot);
+}
+
+struct lot *lot_create(struct family *f, unsigned ticket)
+{
+	struct lot *lot = calloc(1, sizeof(*lot));
+
+	if (!lot)
+		return NULL;
+	lot->turn = evtimer_new(f->daemon->base, prepare_next, lot);
+	lot->file = lot->turn ? family_file_new(f) : -ENOMEM;
+	if (lot->file < 0) {
+		if (lot->turn)
+			event_free(lot->turn);
+		errno = -lot->file;
+		free(lot);
+		return NULL;
+	}
+	lot->family = f;
+	lot->ticket = ticket;
+	LIST_INIT(&lot->clones);
+	LIST_INSERT_HEAD(&f->lots, lot, entry);
+	return lot;
+}
+
+void lot_reserve(struct lot *lot, unsigned *slots, unsigned count, struct peer_request *r)
+{
+	lot->slots = slots;
+	lot->slot_count = count;
+	lot->reserving = r;
+	event_active(lot->turn, EV_TIMEOUT, 0);
+}
+
+void lot_free(struct lot *lot)
+{
+	if (lot->reserving)
+		peer_refuse(steal_ptr(&lot->reserving), -ECANCELED, "the ticket was given up");
+	while (LIST_FIRST(&lot->clones))
+		clone_free(LIST_FIRST(&lot->clones));
+	family_file_put(lot->family, (unsigned)lot->file);
+	event_free(lot->turn);
+	LIST_REMOVE(lot, entry);
+	free(lot->slots);
+	free(lot);
+}

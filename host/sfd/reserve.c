@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Checks every field of a reservation. */
+#include "host/sfd/reserve.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "host/sfd/family.h"
+#include "host/sfd/fields.h"
+#include "proto/xenstore-tree.h"
+
+static int parse_family(struct reservation *v, const json_t *spec)
+{
+	if (!field_unsigned(spec, "number", 0, INT32_MAX, &v->number) ||
+	    !field_unsigned(spec, "cpus", 1, 64, &v->cpus) ||
+	    !field_unsigned(spec, "vni", 1, (1u << 24) - 1, &v->vni) ||
+	    !field_u64(spec, "ram_bytes", 1 << 20, MEMTAP_MAX_RAM_BYTES, &v->ram_bytes) ||
+	    v->ram_bytes % (1 << 20) ||
+	    inet_pton(AF_INET, field_text(spec, "base", ""), &v->base) != 1)
+		return -EINVAL;
+	return 0;
+}
+
+static int parse_slots(struct reservation *v, const json_t *array)
+{
+	size_t count = json_array_size(array), i;
+	const json_t *slot;
+
+	if (!count || count > SF_MAX_CLONES)
+		return -EINVAL;
+	v->slots = calloc(count, sizeof(*v->slots));
+	if (!v->slots)
+		return -ENOMEM;
+	v->count = (unsigned)count;
+	json_array_foreach(array, i, slot)
+	{
+		json_int_t number = json_integer_value(slot);
+
+		if (number < 1 || number > FAMILY_MAX_SLOT)
+			return -EINVAL;
+		v->slots[i] = (unsigned)number;
+	}
+	return 0;
+}
+
+int reserve_parse(struct reservation *v, const json_t *msg)
+{
+	int rc;
+
+	memset(v, 0, sizeof(*v));
+	rc = parse_family(v, json_object_get(msg, "family"));
+	if (!rc && !field_unsigned(msg, "ticket", 1, INT32_MAX, &v->ticket))
+		rc = -EINVAL;
+	if (!rc)
+		rc = parse_slots(v, json_object_get(msg, "slots"));
+	if (rc)
+		reserve_fini(v);
+	return rc;
+}
+
+void reserve_fini(struct reservation *v)
+{
+	free(steal_ptr(&v->slots));
+}

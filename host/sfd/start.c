@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Checks every field of a start message. */
+#include "host/sfd/start.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/cleanup.h"
+#include "host/sfd/family.h"
+#include "host/sfd/fields.h"
+#include "host/sfd/hex.h"
+#include "host/sfd/request.h"
+
+static int parse_numbers(struct start *s, const json_t *msg, size_t len)
+{
+	unsigned pages;
+	uint64_t descriptor_bytes;
+
+	if (!field_unsigned(msg, "number", 0, INT32_MAX, &s->number) ||
+	    !field_unsigned(msg, "ticket", 1, INT32_MAX, &s->ticket) ||
+	    !field_unsigned(msg, "file", 0, MEMTAP_MAX_FILES - 1, &s->file) ||
+	    !field_unsigned(msg, "checkpoint", 0, INT32_MAX, &s->checkpoint) ||
+	    !field_unsigned(msg, "pages", 1, UINT16_MAX, &pages) ||
+	    !field_u64(msg, "quiesce", 0, INT64_MAX, &s->quiesce) ||
+	    !field_u64(msg, "descriptor_bytes", 1, len, &descriptor_bytes))
+		return -EINVAL;
+	s->pages = (uint16_t)pages;
+	s->descriptor_bytes = (size_t)descriptor_bytes;
+	return 0;
+}
+
+static int parse_keys(struct start *s, const json_t *msg)
+{
+	uint8_t snapshot[sizeof(s->snapshot)];
+	const char *request = field_text(msg, "request", "");
+	json_t *key;
+	size_t i;
+
+	if (hex_parse(field_text(msg, "snapshot", ""), snapshot, sizeof(snapshot)) ||
+	    hex_parse(field_text(msg, "key", ""), s->key, sizeof(s->key)) ||
+	    !request_key_valid(request))
+		return -EINVAL;
+	memcpy(&s->snapshot, snapshot, sizeof(snapshot));
+	snprintf(s->request, sizeof(s->request), "%s", request);
+	s->cancel = json_object_get(msg, "cancel");
+	if (!json_is_array(s->cancel) || json_array_size(s->cancel) > SF_XS_MAX_PENDING)
+		return -EINVAL;
+	json_array_foreach(s->cancel, i, key)
+	{
+		if (!json_is_string(key) || !request_key_valid(json_string_value(key)))
+			return -EINVAL;
+	}
+	s->streams = json_object_get(msg, "streams");
+	return json_is_array(s->streams) ? 0 : -EINVAL;
+}
+
+static int parse_clones(struct start *s, const json_t *msg)
+{
+	json_t *clones = json_object_get(msg, "clones"), *entry;
+	size_t count = json_array_size(clones), i;
+
+	if (!count || count > SF_MAX_CLONES)
+		return -EINVAL;
+	s->clones = calloc(count, sizeof(*s->clones));
+	if (!s->clones)
+		return -ENOMEM;
+	s->count = (unsigned)count;
+	json_array_foreach(clones, i, entry)
+	{
+		struct start_clone *c = &s->clones[i];
+
+		if (!field_unsigned(entry, "id", 1, s->count, &c->id) ||
+		    !field_unsigned(entry, "slot", 1, FAMILY_MAX_SLOT, &c->slot) ||
+		    !field_unsigned(entry, "serial", 1, INT32_MAX, &c->serial))
+			return -EINVAL;
+	}
+	return 0;
+}
+
+int start_parse(struct start *s, json_t *msg, const uint8_t *bytes, size_t len)
+{
+	int rc;
+
+	memset(s, 0, sizeof(*s));
+	rc = parse_numbers(s, msg, len);
+	if (!rc)
+		rc = parse_keys(s, msg);
+	if (!rc)
+		rc = parse_clones(s, msg);
+	if (rc) {
+		start_fini(s);
+		return rc;
+	}
+	s->descriptor = bytes;
+	s->xs_state = bytes + s->descriptor_bytes;
+	s->xs_bytes = len - s->descriptor_bytes;
+	return 0;
+}
+
+void start_fini(struct start *s)
+{
+	free(steal_ptr(&s->clones));
+	explicit_bzero(s->key, sizeof(s->key));
+}
