@@ -120,8 +120,8 @@ struct agent_status {
 };
 
 struct agent_answered {
-	uint32_t id;
-	uint32_t reserved;
+	uint32_t id;		/* as the clone says */
+	uint32_t slot;		/* the address it came from, less that of ID 0: whose it is, sfd knows */
 };
 
 #define AGENT_EXEC_TTY 1u	/* on a terminal of its own: stdin and stdout are the pty, stderr unused */

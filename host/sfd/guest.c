@@ -326,20 +326,18 @@ static void guest_resumed(struct guest *g, int error)
 	g->boot_request = NULL;
 }
 
-/* A clone reached the parent: the datagram says its ID alone, so it is of the newest ticket that
- * waits. */
+/* A clone reached the parent. Tickets overlap: its address and its ID together say which it is. */
 static void guest_answered(struct guest *g, const struct agent_answered *a)
 {
 	struct ticket *t;
 
 	LIST_FOREACH(t, &g->tickets, entry)
 	{
-		if (t->state < TICKET_RUNNING || a->id < 1 || a->id > t->count)
+		if (t->state < TICKET_RUNNING || a->id < 1 || a->id > t->count ||
+		    t->children[a->id - 1].slot != a->slot)
 			continue;
-		if (t->children[a->id - 1].answered_ms < 0) {
-			ticket_answered(t, a->id);
-			return;
-		}
+		ticket_answered(t, a->id);
+		return;
 	}
 }
 

@@ -18,6 +18,7 @@
 
 #define FIRST_WAIT_MS 20u
 #define LONGEST_WAIT_MS 1000u
+#define LAST_SLOT 65535u	/* addresses of a segment, at most */
 
 static void set_timer(struct arrive *arrive, unsigned ms)
 {
@@ -59,16 +60,17 @@ static void timer_ready(struct source *source, uint32_t events)
 		tell_again(arrive);
 }
 
-/* ID 0: a clone says it has arrived, from the address that its ID has. */
+/* ID 0: a clone says it has arrived. Tickets overlap: its address tells which one with its ID. */
 static void hear(struct arrive *arrive, const struct agent_arrived *message,
 		 const struct sockaddr_in *from)
 {
 	bool first = le32toh(message->magic) == AGENT_ARRIVED_FIRST;
 	uint32_t id = le32toh(message->id);
+	uint32_t slot = ntohl(from->sin_addr.s_addr) - ntohl(arrive->parent.sin_addr.s_addr);
 
-	if (!id || ntohl(from->sin_addr.s_addr) != ntohl(arrive->parent.sin_addr.s_addr) + id)
+	if (!id || !slot || slot > LAST_SLOT)
 		return;
-	if (!arrive->answered(arrive->arg, id) || first)
+	if (!arrive->answered(arrive->arg, id, slot) || first)
 		return;
 	sendto(arrive->socket.fd, message, sizeof(*message), MSG_DONTWAIT,
 	       (const struct sockaddr *)from, sizeof(*from));
@@ -141,7 +143,7 @@ void arrive_later(struct arrive *arrive)
 }
 
 void arrive_init(struct arrive *arrive, struct loop *loop,
-		 bool (*answered)(void *arg, uint32_t id), void *arg)
+		 bool (*answered)(void *arg, uint32_t id, uint32_t slot), void *arg)
 {
 	*arrive = (struct arrive){ .loop = loop, .answered = answered, .arg = arg };
 	arrive->socket = (struct source){ .fd = -1, .ready = socket_ready };

@@ -13,7 +13,7 @@ struct arrive {
 	struct source socket;		/* fd -1: no network */
 	struct source timer;
 	struct loop *loop;
-	bool (*answered)(void *arg, uint32_t id);
+	bool (*answered)(void *arg, uint32_t id, uint32_t slot);
 	void *arg;
 	uint32_t id;			/* who this VM is */
 	struct sockaddr_in parent;	/* where ID 0 listens */
@@ -22,11 +22,11 @@ struct arrive {
 };
 
 /*
- * `answered` is called in ID 0 when clone `id` has arrived, maybe more than once; false from it
+ * `answered` is called in ID 0 when clone `id` has arrived from the address `slot` beyond ours, maybe more than once; false from it
  * means not now, and the clone will ask again.
  */
 void arrive_init(struct arrive *arrive, struct loop *loop,
-		 bool (*answered)(void *arg, uint32_t id), void *arg);
+		 bool (*answered)(void *arg, uint32_t id, uint32_t slot), void *arg);
 
 /*
  * This VM is `id`, and ID 0 has the address `parent` (network order) and listens on `port` (host

@@ -125,10 +125,10 @@ static int listen_at(const char *path, int type)
 }
 
 /* A clone arrived. Return: false if sfd cannot be told now. */
-static bool on_answered(void *arg, uint32_t id)
+static bool on_answered(void *arg, uint32_t id, uint32_t slot)
 {
 	struct agent *agent = arg;
-	struct agent_answered answered = { .id = id };
+	struct agent_answered answered = { .id = id, .slot = slot };
 	size_t room;
 
 	if (!port_data(&agent->port, &room))

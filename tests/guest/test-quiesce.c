@@ -204,15 +204,18 @@ static void the_parent_hears_arrivals(void)
 	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port),
 				  .sin_addr = { htonl(0x7f000001) } };
 	struct agent_arrived message = { AGENT_ARRIVED_MAGIC, 2 }, back = { 0, 0 };
-	int fd = udp(3, &any);	/* ID 2 */
+	const struct agent_answered *answered;
+	int fd = udp(3, &any);	/* slot 2 */
 
-	/* not from another's address */
-	message.id = 1;
+	/* no clone has no ID */
+	message.id = 0;
 	sendto(fd, &message, sizeof(message), 0, (struct sockaddr *)&to, sizeof(to));
 	CU_ASSERT_FALSE(guest_speaks(g, 50));
 	message.id = 2;
 	sendto(fd, &message, sizeof(message), 0, (struct sockaddr *)&to, sizeof(to));
-	CU_ASSERT_EQUAL(((const struct agent_answered *)guest_expect(g, AGENT_ANSWERED, 0))->id, 2);
+	answered = guest_expect(g, AGENT_ANSWERED, 0);
+	CU_ASSERT_EQUAL(answered->id, 2);
+	CU_ASSERT_EQUAL(answered->slot, 2);
 	CU_ASSERT_TRUE(client_hears(fd, GUEST_WAIT_MS));
 	CU_ASSERT_EQUAL(recv(fd, &back, sizeof(back), 0), sizeof(back));
 	CU_ASSERT_EQUAL(back.id, 2);
