@@ -8,6 +8,8 @@
  * place, and mmap() returns only when the pages are in somebody's care. The userfaultfd stays open
  * in QEMU: closed, it would turn missing pages into silent zeros.
  *
+ * While it is there, it also has TCG's memory ready in time: see mprotect().
+ *
  * Runs before and inside a program it knows nothing about: it calls the kernel for the real mmap()
  * (no symbol lookup that could need memory, and so mmap(), itself), and allocates nothing.
  */
@@ -28,6 +30,7 @@
 
 #include "proto/uffd.h"
 
+#define CODE_BYTES (8u << 20)	/* of translated code in a clone's first moments */
 #define EXPORT __attribute__((visibility("default")))
 
 /* What the environment told: descriptors, and the guest-RAM file to know it again. */
@@ -132,6 +135,20 @@ EXPORT void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t 
 	if (base != MAP_FAILED && shim.armed && fd >= 0 && is_guest_ram(fd))
 		hand_over(base, length);
 	return base;
+}
+
+/*
+ * The only memory that QEMU ever makes writable and executable is what TCG translates into. A clone
+ * fills some MB of it in its first moments; the kernel had better clear them while it still waits.
+ */
+EXPORT int mprotect(void *addr, size_t length, int prot)
+{
+	long ret = syscall(SYS_mprotect, addr, length, prot);
+
+	if (!ret && shim.armed && (prot & PROT_WRITE) && (prot & PROT_EXEC))
+		syscall(SYS_madvise, addr, length < CODE_BYTES ? length : CODE_BYTES,
+			MADV_POPULATE_WRITE);
+	return (int)ret;
 }
 
 EXPORT void *mmap64(void *addr, size_t length, int prot, int flags, int fd, off64_t offset)
