@@ -278,8 +278,7 @@ static void drop_replies(struct xs_server *xs)
 	size_t i;
 
 	xs_host_list(xs, SF_XS_REPLY, remove_reply, names);
-	json_array_foreach(names, i, name)
-	{
+	json_array_foreach(names, i, name) {
 		char path[sizeof(SF_XS_REPLY) + 256];
 
 		snprintf(path, sizeof(path), SF_XS_REPLY "/%s", json_string_value(name));
@@ -351,8 +350,7 @@ void clone_identify(struct clone *c, const struct start *s)
 	json_t *stream;
 	size_t i;
 
-	json_array_foreach(s->streams, i, stream)
-	{
+	json_array_foreach(s->streams, i, stream) {
 		if (c->stream_count < AGENT_MAX_STREAMS)
 			c->streams[c->stream_count++] = (uint32_t)json_integer_value(stream);
 	}

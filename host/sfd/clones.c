@@ -56,10 +56,9 @@ void clones_family_failed(struct family *f)
 	struct lot *lot;
 	struct clone *c;
 
-	LIST_FOREACH(lot, &f->lots, entry)
-	{
+	LIST_FOREACH(lot, &f->lots, entry) {
 		LIST_FOREACH(c, &lot->clones, entry)
-		vm_fail(&c->vm, "its memory server could not be kept alive");
+			vm_fail(&c->vm, "its memory server could not be kept alive");
 	}
 }
 
@@ -142,8 +141,7 @@ static struct clone *clone_of_slot(struct lot *lot, unsigned slot)
 {
 	struct clone *c;
 
-	LIST_FOREACH(c, &lot->clones, entry)
-	{
+	LIST_FOREACH(c, &lot->clones, entry) {
 		if (c->vm.slot == slot && !c->id)
 			return c;
 	}
@@ -162,8 +160,7 @@ static void lot_start(struct lot *lot, const struct start *s, int descriptor)
 		if (c)
 			clone_load(c, &s->clones[i], descriptor);
 	}
-	LIST_FOREACH(c, &lot->clones, entry)
-	{
+	LIST_FOREACH(c, &lot->clones, entry) {
 		if (c->state == CLONE_LOADING && !c->vm.xs)
 			clone_identify(c, s);
 	}
@@ -224,8 +221,7 @@ void clones_kill(struct daemon *d, struct peer_request *r, json_t *msg, const ui
 	(void)bytes;
 	(void)len;
 	if (lot) {
-		LIST_FOREACH(c, &lot->clones, entry)
-		{
+		LIST_FOREACH(c, &lot->clones, entry) {
 			if ((!id || c->id == id) &&
 			    (c->state == CLONE_LOADING || c->state == CLONE_RUNNING))
 				clone_leave(c, SF_CLONE_KILLED, 0, "killed on request");
@@ -285,12 +281,9 @@ void clones_list(struct daemon *d, json_t *array)
 	struct lot *lot;
 	struct clone *c;
 
-	LIST_FOREACH(f, &d->families, entry)
-	{
-		LIST_FOREACH(lot, &f->lots, entry)
-		{
-			LIST_FOREACH(c, &lot->clones, entry)
-			{
+	LIST_FOREACH(f, &d->families, entry) {
+		LIST_FOREACH(lot, &f->lots, entry) {
+			LIST_FOREACH(c, &lot->clones, entry) {
 				if (c->state != CLONE_GONE)
 					json_array_append_new(array, describe_clone(c));
 			}

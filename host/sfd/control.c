@@ -267,13 +267,11 @@ static bool pack_exec(json_t *msg, struct agent_exec *head, char *buf, size_t *u
 	if (!json_is_array(argv) || !json_array_size(argv) ||
 	    json_array_size(argv) > AGENT_MAX_ARGS)
 		return false;
-	json_array_foreach(argv, i, value)
-	{
+	json_array_foreach(argv, i, value) {
 		if (!add_string(buf, used, json_string_value(value)))
 			return false;
 	}
-	json_object_foreach(env, name, value)
-	{
+	json_object_foreach(env, name, value) {
 		const char *text = json_string_value(value);
 
 		if (!text || strchr(name, '=') ||
@@ -326,8 +324,7 @@ static struct stream *named_stream(struct control *c, json_t *msg, uint32_t *num
 
 	if (!field_unsigned(msg, "stream", 1, AGENT_STREAM_OF_AGENT - 1, number))
 		return NULL;
-	LIST_FOREACH(g, &c->daemon->guests, entry)
-	{
+	LIST_FOREACH(g, &c->daemon->guests, entry) {
 		struct stream *s = stream_find(g, *number);
 
 		*guest = g;
@@ -463,8 +460,7 @@ static struct ticket *find_child(struct guest *g, unsigned serial, unsigned *id)
 {
 	struct ticket *t;
 
-	LIST_FOREACH(t, &g->tickets, entry)
-	{
+	LIST_FOREACH(t, &g->tickets, entry) {
 		for (unsigned i = 0; t->state == TICKET_RUNNING && i < t->count; i++) {
 			*id = i + 1;
 			if (t->children[i].serial == serial && !t->children[i].ended)
@@ -565,8 +561,7 @@ static void control_free(struct control *c)
 	struct goodbye *b;
 
 	LIST_REMOVE(c, entry);
-	LIST_FOREACH(b, &c->daemon->controls->goodbyes, entry)
-	{
+	LIST_FOREACH(b, &c->daemon->controls->goodbyes, entry) {
 		if (b->control == c)
 			b->control = NULL;
 	}

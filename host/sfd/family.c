@@ -17,8 +17,7 @@ struct family *family_find(struct daemon *d, const struct host *home, unsigned n
 {
 	struct family *f;
 
-	LIST_FOREACH(f, &d->families, entry)
-	{
+	LIST_FOREACH(f, &d->families, entry) {
 		if (f->home == home && f->number == number)
 			return f;
 	}
@@ -65,8 +64,7 @@ void family_host_up(struct daemon *d, const struct host *host)
 {
 	struct family *f;
 
-	LIST_FOREACH(f, &d->families, entry)
-	{
+	LIST_FOREACH(f, &d->families, entry) {
 		int rc = vnet_peer_add(f->segment, host->addr);
 
 		if (rc)
@@ -80,7 +78,7 @@ void family_host_lost(struct daemon *d, const struct host *host)
 	struct family *f;
 
 	LIST_FOREACH(f, &d->families, entry)
-	vnet_peer_remove(f->segment, host->addr);
+		vnet_peer_remove(f->segment, host->addr);
 }
 
 struct family *family_create(struct daemon *d, struct host *home, unsigned number,

@@ -271,8 +271,7 @@ static void freeze_stop(struct freeze *z)
 	i->streams = stream_list(g);
 	i->quiesce = z->op;
 	i->cancel = json_array();
-	LIST_FOREACH(p, &g->pending, entry)
-	{
+	LIST_FOREACH(p, &g->pending, entry) {
 		if (strcmp(p->key, i->request))
 			json_array_append_new(i->cancel, json_string(p->key));
 	}

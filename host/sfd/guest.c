@@ -37,8 +37,7 @@ struct guest *guest_number(struct daemon *d, unsigned number)
 {
 	struct guest *g;
 
-	LIST_FOREACH(g, &d->guests, entry)
-	{
+	LIST_FOREACH(g, &d->guests, entry) {
 		if (g->number == number)
 			return g;
 	}
@@ -49,8 +48,7 @@ struct guest *guest_find(struct daemon *d, const char *id)
 {
 	struct guest *g;
 
-	LIST_FOREACH(g, &d->guests, entry)
-	{
+	LIST_FOREACH(g, &d->guests, entry) {
 		if (!strcmp(g->vm.family->name, id))
 			return g;
 	}
@@ -61,8 +59,7 @@ struct ticket *guest_ticket(struct guest *g, unsigned number)
 {
 	struct ticket *t;
 
-	LIST_FOREACH(t, &g->tickets, entry)
-	{
+	LIST_FOREACH(t, &g->tickets, entry) {
 		if (t->number == number)
 			return t;
 	}
@@ -331,8 +328,7 @@ static void guest_answered(struct guest *g, const struct agent_answered *a)
 {
 	struct ticket *t;
 
-	LIST_FOREACH(t, &g->tickets, entry)
-	{
+	LIST_FOREACH(t, &g->tickets, entry) {
 		if (t->state < TICKET_RUNNING || a->id < 1 || a->id > t->count ||
 		    t->children[a->id - 1].slot != a->slot)
 			continue;

@@ -131,9 +131,8 @@ void guest_host_lost(struct daemon *d, struct host *host)
 	struct ticket *t;
 	struct guest *g;
 
-	LIST_FOREACH(g, &d->guests, entry)
-	{
+	LIST_FOREACH(g, &d->guests, entry) {
 		LIST_FOREACH(t, &g->tickets, entry)
-		ticket_host_lost(t, host);
+			ticket_host_lost(t, host);
 	}
 }

@@ -16,8 +16,7 @@ void guest_settle(struct guest *g, const char *key)
 {
 	struct pending *p;
 
-	LIST_FOREACH(p, &g->pending, entry)
-	{
+	LIST_FOREACH(p, &g->pending, entry) {
 		if (strcmp(p->key, key))
 			continue;
 		LIST_REMOVE(p, entry);
@@ -67,8 +66,7 @@ static struct checkpoint *named_checkpoint(struct guest *g, const char *key, con
 	struct checkpoint *c;
 	unsigned number;
 
-	LIST_FOREACH(c, &g->checkpoints, entry)
-	{
+	LIST_FOREACH(c, &g->checkpoints, entry) {
 		if (!request_number(word, 0, UINT32_MAX, &number) && number == c->number)
 			return c;
 	}
@@ -84,7 +82,7 @@ static void ask_for_ticket(struct guest *g, const char *key, const char *const *
 	struct ticket *t;
 
 	LIST_FOREACH(t, &g->tickets, entry)
-	tickets++;
+		tickets++;
 	if (request_ticket(words, &wish, &wrong))
 		refuse_request(g, key, EINVAL, wrong);
 	else if (wish.vcpus && wish.vcpus != g->vm.family->cpus)
@@ -116,7 +114,7 @@ static void ask_checkpoint(struct guest *g, const char *key, const char *const *
 
 	(void)words;
 	LIST_FOREACH(c, &g->checkpoints, entry)
-	count++;
+		count++;
 	if (count >= GUEST_MAX_CHECKPOINTS)
 		refuse_request(g, key, EDQUOT, "too many checkpoints: drop some");
 	else if (g->freeze)

@@ -62,7 +62,7 @@ static unsigned count_vms(struct daemon *d)
 	count = (unsigned)json_array_size(vms);
 	json_decref(vms);
 	LIST_FOREACH(g, &d->guests, entry)
-	count++;
+		count++;
 	return count;
 }
 
@@ -88,7 +88,7 @@ void listing_vms(struct daemon *d, struct peer_request *r, json_t *msg, const ui
 	(void)bytes;
 	(void)len;
 	LIST_FOREACH(g, &d->guests, entry)
-	json_array_append_new(vms, describe_guest(g));
+		json_array_append_new(vms, describe_guest(g));
 	clones_list(d, vms);
 	peer_reply(r, json_pack("{so}", "vms", vms));
 }
@@ -98,8 +98,7 @@ json_t *listing_record(const struct guest *g)
 	json_t *clones = json_copy(g->records);
 	struct ticket *t;
 
-	LIST_FOREACH(t, &g->tickets, entry)
-	{
+	LIST_FOREACH(t, &g->tickets, entry) {
 		if (t->op)
 			json_array_set_new(clones, t->op - 1, ticket_record(t));
 	}
@@ -171,8 +170,7 @@ void listing_link_lost(struct link *link)
 {
 	struct gather *g;
 
-	LIST_FOREACH(g, &gathers, entry)
-	{
+	LIST_FOREACH(g, &gathers, entry) {
 		if (g->link == link)
 			g->link = NULL;
 	}
@@ -186,8 +184,7 @@ static void take_vms(struct gather *g, struct host *host, json_t *answer)
 	size_t i;
 
 	(void)host;
-	json_array_foreach(json_object_get(answer, "vms"), i, vm)
-	{
+	json_array_foreach(json_object_get(answer, "vms"), i, vm) {
 		if (json_is_string(json_object_get(vm, "id")))
 			json_array_append(g->items, vm);
 	}
@@ -208,7 +205,8 @@ static json_t *sorted(json_t *items)
 	_cleanup_free_ json_t **order = calloc(count ? count : 1, sizeof(*order));
 	json_t *result = json_array(), *item;
 
-	json_array_foreach(items, i, item) order[i] = item;
+	json_array_foreach(items, i, item)
+		order[i] = item;
 	qsort(order, count, sizeof(*order), compare_ids);
 	for (i = 0; i < count; i++)
 		json_array_append(result, order[i]);
@@ -232,8 +230,7 @@ static json_t *describe_tickets(struct guest *g)
 	json_t *tickets = json_array();
 	struct ticket *t;
 
-	LIST_FOREACH(t, &g->tickets, entry)
-	{
+	LIST_FOREACH(t, &g->tickets, entry) {
 		json_t *record = ticket_record(t);
 
 		json_array_append_new(tickets,
@@ -251,8 +248,7 @@ static void finish_show(struct gather *g)
 	json_t *vm;
 	size_t i;
 
-	json_array_foreach(g->items, i, vm)
-	{
+	json_array_foreach(g->items, i, vm) {
 		struct guest *guest;
 
 		if (!id || strcmp(json_string_value(json_object_get(vm, "id")), id))

@@ -11,8 +11,7 @@ struct lot *lot_find(struct family *f, unsigned ticket)
 {
 	struct lot *lot;
 
-	LIST_FOREACH(lot, &f->lots, entry)
-	{
+	LIST_FOREACH(lot, &f->lots, entry) {
 		if (lot->ticket == ticket)
 			return lot;
 	}
@@ -23,8 +22,7 @@ struct clone *lot_clone(struct lot *lot, unsigned id)
 {
 	struct clone *c;
 
-	LIST_FOREACH(c, &lot->clones, entry)
-	{
+	LIST_FOREACH(c, &lot->clones, entry) {
 		if (c->id == id)
 			return c;
 	}
@@ -37,8 +35,7 @@ static void settle(struct lot *lot)
 	json_t *ready = json_array();
 	struct clone *c;
 
-	LIST_FOREACH(c, &lot->clones, entry)
-	{
+	LIST_FOREACH(c, &lot->clones, entry) {
 		if (c->state == CLONE_WAITING)
 			json_array_append_new(ready, json_integer(c->vm.slot));
 	}

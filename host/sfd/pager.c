@@ -79,8 +79,7 @@ static void pager_flush(struct pager *p)
 
 	if (!p->pid)
 		return;
-	TAILQ_FOREACH(s, &p->pending, entry)
-	{
+	TAILQ_FOREACH(s, &p->pending, entry) {
 		int rc;
 
 		if (s->sent)
@@ -140,8 +139,7 @@ static void unkeep(struct pager *p, bool (*match)(const struct saying *s, uint32
 		TAILQ_REMOVE(&p->kept, s, entry);
 		saying_free(s);
 	}
-	TAILQ_FOREACH(s, &p->pending, entry)
-	{
+	TAILQ_FOREACH(s, &p->pending, entry) {
 		if (match(s, number))
 			s->keep = false;
 	}
@@ -627,8 +625,7 @@ void pager_forget(struct pager *p, void *arg)
 {
 	struct saying *s;
 
-	TAILQ_FOREACH(s, &p->pending, entry)
-	{
+	TAILQ_FOREACH(s, &p->pending, entry) {
 		if (s->arg == arg)
 			s->done = NULL;
 	}

@@ -142,8 +142,7 @@ void peer_requests_orphan(struct daemon *d, struct link *link)
 {
 	struct peer_request *r;
 
-	LIST_FOREACH(r, &d->calls->requests, entry)
-	{
+	LIST_FOREACH(r, &d->calls->requests, entry) {
 		if (r->link == link)
 			r->link = NULL;
 	}

@@ -122,8 +122,7 @@ static void replace_incoming(struct daemon *d, struct host *host)
 {
 	struct incoming *in;
 
-	LIST_FOREACH(in, &d->peers->incomings, entry)
-	{
+	LIST_FOREACH(in, &d->peers->incomings, entry) {
 		if (in->host != host || in->link != host->in)
 			continue;
 		host->in = NULL;

@@ -35,8 +35,7 @@ static int parse_slots(struct reservation *v, const json_t *array)
 	if (!v->slots)
 		return -ENOMEM;
 	v->count = (unsigned)count;
-	json_array_foreach(array, i, slot)
-	{
+	json_array_foreach(array, i, slot) {
 		json_int_t number = json_integer_value(slot);
 
 		if (number < 1 || number > FAMILY_MAX_SLOT)

@@ -47,8 +47,7 @@ static int parse_keys(struct start *s, const json_t *msg)
 	s->cancel = json_object_get(msg, "cancel");
 	if (!json_is_array(s->cancel) || json_array_size(s->cancel) > SF_XS_MAX_PENDING)
 		return -EINVAL;
-	json_array_foreach(s->cancel, i, key)
-	{
+	json_array_foreach(s->cancel, i, key) {
 		if (!json_is_string(key) || !request_key_valid(json_string_value(key)))
 			return -EINVAL;
 	}
@@ -67,8 +66,7 @@ static int parse_clones(struct start *s, const json_t *msg)
 	if (!s->clones)
 		return -ENOMEM;
 	s->count = (unsigned)count;
-	json_array_foreach(clones, i, entry)
-	{
+	json_array_foreach(clones, i, entry) {
 		struct start_clone *c = &s->clones[i];
 
 		if (!field_unsigned(entry, "id", 1, s->count, &c->id) ||

@@ -39,8 +39,7 @@ struct stream *stream_find(struct guest *g, uint32_t number)
 {
 	struct stream *s;
 
-	LIST_FOREACH(s, &g->streams, entry)
-	{
+	LIST_FOREACH(s, &g->streams, entry) {
 		if (s->number == number)
 			return s;
 	}
@@ -79,7 +78,7 @@ uint32_t stream_begin(struct guest *g, struct control *control, bool command)
 	struct stream *s;
 
 	LIST_FOREACH(s, &g->streams, entry)
-	open += s->kind != STREAM_RESULT;
+		open += s->kind != STREAM_RESULT;
 	s = open < AGENT_MAX_STREAMS - MAX_RESULTS
 		    ? stream_new(g, command ? STREAM_COMMAND : STREAM_FILE)
 		    : NULL;
@@ -139,9 +138,8 @@ static void next_results(struct guest *g)
 	struct stream *s;
 
 	LIST_FOREACH(s, &g->streams, entry)
-	sending += s->kind == STREAM_RESULT && s->begun;
-	LIST_FOREACH(s, &g->streams, entry)
-	{
+		sending += s->kind == STREAM_RESULT && s->begun;
+	LIST_FOREACH(s, &g->streams, entry) {
 		if (sending < MAX_RESULTS && s->kind == STREAM_RESULT && !s->begun) {
 			result_begin(s);
 			sending++;
@@ -263,8 +261,7 @@ void stream_control_lost(struct guest *g, struct control *control)
 {
 	struct stream *s;
 
-	LIST_FOREACH(s, &g->streams, entry)
-	{
+	LIST_FOREACH(s, &g->streams, entry) {
 		if (s->control == control)
 			s->control = NULL;
 	}
@@ -275,8 +272,7 @@ json_t *stream_list(struct guest *g)
 	json_t *list = json_array();
 	struct stream *s;
 
-	LIST_FOREACH(s, &g->streams, entry)
-	{
+	LIST_FOREACH(s, &g->streams, entry) {
 		if (s->kind == STREAM_COMMAND)
 			json_array_append_new(list, json_integer(s->number));
 	}

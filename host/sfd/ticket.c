@@ -37,8 +37,7 @@ struct ticket *ask_ticket(const struct ask *a)
 {
 	struct guest *g;
 
-	LIST_FOREACH(g, &a->daemon->guests, entry)
-	{
+	LIST_FOREACH(g, &a->daemon->guests, entry) {
 		if (g->number == a->guest)
 			return guest_ticket(g, a->ticket);
 	}
@@ -150,8 +149,7 @@ static void host_reserved(void *arg, int error, const char *why, json_t *msg, co
 		return;
 	if (trouble && *trouble)
 		snprintf(t->why, sizeof(t->why), "host %s: %s", a->host->name, trouble);
-	json_array_foreach(ready, i, slot)
-	{
+	json_array_foreach(ready, i, slot) {
 		for (unsigned k = 0; k < t->count; k++) {
 			if (t->children[k].slot == json_integer_value(slot) &&
 			    t->children[k].host == a->host)
