@@ -13,6 +13,7 @@
 
 #define RETRY_MS 100
 #define SWEEP_TICK_MS 5
+#define SWEEP_REST_NS 1000000000ull
 #define SWEEP_STEP_PAGES 16u
 #define SWEEP_BEHIND_NS 20000000ull	/* what it could not do in time it need not make up */
 #define NS_PER_S 1000000000ull
@@ -51,7 +52,7 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
 	if (b->swept_ns + SWEEP_BEHIND_NS < now_ns)
 		b->swept_ns = now_ns - SWEEP_BEHIND_NS;
 	if (b->swept_ns >= now_ns) {
-		timer_start(b->sweep, SWEEP_TICK_MS);
+		timer_start(b->sweep, SWEEP_TICK_MS + (long)((b->swept_ns - now_ns) / 1000000));
 		return;
 	}
 	done = snap_parent_sweep(m->parent, SWEEP_STEP_PAGES);
@@ -118,6 +119,11 @@ void mem_background_kick(struct memtap *m)
 	event_active(b->work, EV_TIMEOUT, 0);
 	if (b->sweep_pages_per_s)
 		timer_start(b->sweep, SWEEP_TICK_MS);
+}
+
+void mem_background_rest(struct memtap *m)
+{
+	m->background.swept_ns = io_now_ns() + SWEEP_REST_NS;
 }
 
 void mem_background_retry(struct memtap *m)

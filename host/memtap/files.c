@@ -95,6 +95,7 @@ int mem_file_freeze(struct mem_file *file, uint64_t snapshot, const uint8_t *key
 		file->server = NULL;
 		return error;
 	}
+	mem_background_rest(file->m);
 	file_begun(file, MEM_SNAPSHOT);
 	return 0;
 }

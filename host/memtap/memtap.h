@@ -205,6 +205,10 @@ void mem_background_fini(struct memtap *m);
 /* Something may have come up to do. */
 void mem_background_kick(struct memtap *m);
 
+/* The parent was frozen: its clones wake up now and need this process and the processors. The sweep,
+ * which nobody waits for, begins a second later. */
+void mem_background_rest(struct memtap *m);
+
 /* Memory was short somewhere: everything that waits for it is tried again in a while. */
 void mem_background_retry(struct memtap *m);
 
