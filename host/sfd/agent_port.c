@@ -5,8 +5,11 @@
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/event.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+#define MAX_STRUCT_BYTES 128u /* in any frame of the agent's but data */
 
 struct agent_port {
 	struct bufferevent *io;
@@ -50,7 +53,7 @@ static const char *check_frame(const struct agent_frame *f)
 {
 	if (f->type >= AGENT_TYPES || least_payload[f->type] < 0)
 		return "a frame of a type that is not the agent's";
-	if (f->length > AGENT_MAX_FRAME || (f->type == AGENT_DATA && f->length > AGENT_MAX_DATA))
+	if (f->length > (f->type == AGENT_DATA ? AGENT_MAX_DATA : MAX_STRUCT_BYTES))
 		return "a frame over the limit";
 	if (f->length < (uint32_t)least_payload[f->type])
 		return "a frame cut short";
@@ -59,8 +62,18 @@ static const char *check_frame(const struct agent_frame *f)
 	return NULL;
 }
 
+/* The payload of a frame that is all there: data as it lies, a struct where a struct may lie. */
+static const void *frame_payload(struct evbuffer *in, const struct agent_frame *f, void *aligned)
+{
+	if (f->type == AGENT_DATA)
+		return evbuffer_pullup(in, f->length);
+	evbuffer_copyout(in, aligned, f->length);
+	return aligned;
+}
+
 static void port_readable(struct bufferevent *io, void *arg)
 {
+	_Alignas(max_align_t) uint8_t aligned[MAX_STRUCT_BYTES];
 	struct agent_port *port = arg;
 	struct evbuffer *in = bufferevent_get_input(io);
 
@@ -79,7 +92,7 @@ static void port_readable(struct bufferevent *io, void *arg)
 		if (evbuffer_get_length(in) < sizeof(f) + f.length)
 			return;
 		evbuffer_drain(in, sizeof(f));
-		port->events.frame(port->arg, &f, evbuffer_pullup(in, f.length));
+		port->events.frame(port->arg, &f, frame_payload(in, &f, aligned));
 		evbuffer_drain(in, f.length);
 	}
 }
@@ -88,7 +101,7 @@ static void port_event(struct bufferevent *io, short what, void *arg)
 {
 	(void)io;
 	if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR))
-		break_port(arg, "QEMU closed the port");
+		break_port(arg, NULL);
 }
 
 struct agent_port *agent_port_new(struct event_base *base, int fd,

@@ -16,7 +16,7 @@ struct agent_port_events {
 	/* A frame, its payload borrowed. Payloads of fixed types have at least their struct's size.
 	 */
 	void (*frame)(void *arg, const struct agent_frame *frame, const void *payload);
-	/* The port ended or broke; only agent_port_free() is left. */
+	/* The port broke, or ended (`why` is NULL); only agent_port_free() is left. */
 	void (*broken)(void *arg, const char *why);
 };
 

@@ -19,6 +19,7 @@ struct gather {
 	struct link *link; /* NULL: it went away */
 	json_t *request;
 	json_t *items;
+	json_t *counters; /* show: of the guest's memory; or NULL */
 	unsigned open;
 	void (*take)(struct gather *g, struct host *host, json_t *answer);
 	void (*finish)(struct gather *g);
@@ -119,6 +120,7 @@ static void gather_done(struct gather *g)
 		g->finish(g);
 	LIST_REMOVE(g, entry);
 	json_decref(g->items);
+	json_decref(g->counters);
 	json_decref(g->request);
 	free(g);
 }
@@ -135,15 +137,17 @@ static void gather_answered(void *arg, int error, const char *why, json_t *msg,
 	gather_done(a->gather);
 }
 
-static void gather_start(struct daemon *d, struct link *link, json_t *request, const char *op,
-			 void (*take)(struct gather *g, struct host *host, json_t *answer),
-			 void (*finish)(struct gather *g))
+/* Asks every host. The caller calls gather_done(), at once or after asking more. NULL: refused. */
+static struct gather *
+gather_start(struct daemon *d, struct link *link, json_t *request, const char *op,
+	     void (*take)(struct gather *g, struct host *host, json_t *answer),
+	     void (*finish)(struct gather *g))
 {
 	struct gather *g = calloc(1, sizeof(*g));
 
 	if (!g) {
 		link_refuse(link, request, -ENOMEM, "out of memory");
-		return;
+		return NULL;
 	}
 	*g = (struct gather){ .daemon = d,
 			      .link = link,
@@ -163,7 +167,7 @@ static void gather_start(struct daemon *d, struct link *link, json_t *request, c
 		g->open++;
 		peer_call(a->host, json_pack("{ss}", "op", op), NULL, 0, gather_answered, a);
 	}
-	gather_done(g);
+	return g;
 }
 
 void listing_link_lost(struct link *link)
@@ -220,7 +224,10 @@ static void finish_ps(struct gather *g)
 
 void listing_ps(struct daemon *d, struct link *link, json_t *request)
 {
-	gather_start(d, link, request, "vms", take_vms, finish_ps);
+	struct gather *g = gather_start(d, link, request, "vms", take_vms, finish_ps);
+
+	if (g)
+		gather_done(g);
 }
 
 /* ---- show ---- */
@@ -242,6 +249,33 @@ static json_t *describe_tickets(struct guest *g)
 	return tickets;
 }
 
+static json_int_t count_checkpoints(const struct guest *g)
+{
+	const struct checkpoint *c;
+	json_int_t count = 0;
+
+	LIST_FOREACH(c, &g->checkpoints, entry)
+		count++;
+	return count;
+}
+
+/* What its memory server on this host has done for the guest and for its clones here. */
+static void take_counters(void *arg, int error, const struct memtap_reply *reply)
+{
+	const struct memtap_stats *s = (const struct memtap_stats *)reply;
+	struct gather *g = arg;
+
+	if (!error)
+		g->counters = json_pack(
+			"{sI sI sI sI sI sI sI sI}", "first_writes", (json_int_t)s->parent_faults,
+			"pages_kept", (json_int_t)s->parent_copied, "pages_served",
+			(json_int_t)s->served, "clones_faults", (json_int_t)s->faults,
+			"clones_pages_local", (json_int_t)s->pages_local, "clones_pages_zero",
+			(json_int_t)s->pages_zero, "retries", (json_int_t)s->retries, "dropped",
+			(json_int_t)s->dropped);
+	gather_done(g);
+}
+
 static void finish_show(struct gather *g)
 {
 	const char *id = json_string_value(json_object_get(g->request, "id"));
@@ -256,6 +290,10 @@ static void finish_show(struct gather *g)
 		guest = guest_find(g->daemon, id);
 		vm = json_deep_copy(vm);
 		if (guest) {
+			if (g->counters)
+				json_object_set(vm, "memory", g->counters);
+			json_object_set_new(vm, "checkpoints",
+					    json_integer(count_checkpoints(guest)));
 			json_object_set_new(vm, "tickets", describe_tickets(guest));
 			json_object_set_new(vm, "record", listing_record(guest));
 		}
@@ -268,7 +306,14 @@ static void finish_show(struct gather *g)
 
 void listing_show(struct daemon *d, struct link *link, json_t *request)
 {
-	gather_start(d, link, request, "vms", take_vms, finish_show);
+	struct guest *guest = guest_find(d, field_text(request, "id", ""));
+	struct gather *g = gather_start(d, link, request, "vms", take_vms, finish_show);
+
+	if (!g)
+		return;
+	if (guest && !pager_stats(guest->vm.family->pager, MEMTAP_ALL, take_counters, g))
+		g->open++;
+	gather_done(g);
 }
 
 /* ---- hosts ---- */
@@ -296,5 +341,8 @@ static void finish_hosts(struct gather *g)
 
 void listing_hosts(struct daemon *d, struct link *link, json_t *request)
 {
-	gather_start(d, link, request, "room", take_room, finish_hosts);
+	struct gather *g = gather_start(d, link, request, "room", take_room, finish_hosts);
+
+	if (g)
+		gather_done(g);
 }

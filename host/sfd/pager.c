@@ -481,6 +481,8 @@ void pager_stop(struct pager *p)
 	}
 	while ((s = TAILQ_FIRST(&p->pending))) {
 		TAILQ_REMOVE(&p->pending, s, entry);
+		if (s->done)
+			s->done(s->arg, -ECANCELED, NULL);
 		saying_free(s);
 	}
 	while ((s = TAILQ_FIRST(&p->kept))) {

@@ -19,8 +19,9 @@
 struct pager;
 
 /*
- * The answer to a request; for MEMTAP_STATS `reply` is the head of a struct memtap_stats. -EPIPE
- * without a reply: it was given up; whatever is said then fails with it at once.
+ * The answer to a request; for MEMTAP_STATS `reply` is the head of a struct memtap_stats. Without
+ * a reply: -EPIPE, it was given up, and whatever is said then fails at once; -ECANCELED,
+ * pager_stop().
  */
 typedef void pager_done(void *arg, int error, const struct memtap_reply *reply);
 

@@ -27,6 +27,7 @@
 
 #define XS_BACKLOG_BYTES (1u << 20) /* waiting for a guest that does not read */
 #define REQUESTS_PER_S	 500	    /* of libsf's, served */
+#define CLOSED_LIMIT_S	 2	    /* from the end of a channel to that of QEMU */
 #define LOGGED_PER_S	 20	    /* refusals, in the log */
 #define MAX_REPLIES	 256 /* that the guest has not removed yet: they are memory of ours */
 
@@ -181,11 +182,27 @@ static void xs_readable(struct bufferevent *io, void *arg)
 		vm->kind->received(vm);
 }
 
+static void on_closed(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	vm_fail(arg, "QEMU closed a channel of the VM's, but did not end");
+}
+
+/* A channel is at its end: mostly so is QEMU, which vmm tells in a moment, and knows why. */
+static void channel_closed(struct vm *vm)
+{
+	static const struct timeval moment = { CLOSED_LIMIT_S, 0 };
+
+	if (!vm->ended && !evtimer_pending(vm->closed, NULL))
+		event_add(vm->closed, &moment);
+}
+
 static void xs_event(struct bufferevent *io, short what, void *arg)
 {
 	(void)io;
 	if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR))
-		vm_fail(arg, "QEMU closed the XenStore port");
+		channel_closed(arg);
 }
 
 int vm_xs_create(struct vm *vm)
@@ -240,6 +257,10 @@ static void agent_broken(void *arg, const char *why)
 	struct vm *vm = arg;
 	char sentence[WHY_BYTES];
 
+	if (!why) {
+		channel_closed(vm);
+		return;
+	}
 	snprintf(sentence, sizeof(sentence), "the agent's port: %s", why);
 	vm_fail(vm, sentence);
 }
@@ -346,6 +367,11 @@ int vm_start(struct vm *vm, struct family *f, const struct vm_plan *plan, char w
 	vm->kind = plan->kind;
 	vm->slot = plan->slot;
 	vm->started_ns = io_now_ns();
+	vm->closed = evtimer_new(vm->daemon->base, on_closed, vm);
+	if (!vm->closed) {
+		snprintf(why, WHY_BYTES, "out of memory");
+		return -ENOMEM;
+	}
 	vnet_mac(f->vni, vm->slot, vm->mac);
 	rc = daemon_take_memory(vm->daemon, plan->charge);
 	if (rc) {
@@ -353,6 +379,7 @@ int vm_start(struct vm *vm, struct family *f, const struct vm_plan *plan, char w
 			 vm->daemon->self->name,
 			 (unsigned long long)(vm->daemon->mem_bytes - vm->daemon->mem_used) >> 20,
 			 (unsigned long long)plan->charge >> 20);
+		event_free(steal_ptr(&vm->closed));
 		return rc;
 	}
 	vm->charge = plan->charge;
@@ -375,6 +402,9 @@ int vm_start(struct vm *vm, struct family *f, const struct vm_plan *plan, char w
 void vm_stop(struct vm *vm)
 {
 	vm->ended = true;
+	if (vm->closed)
+		event_free(vm->closed);
+	vm->closed = NULL;
 	vmm_destroy(vm->vmm);
 	vm->vmm = NULL;
 	agent_port_free(vm->agent);

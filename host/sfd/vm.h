@@ -42,6 +42,7 @@ struct vm {
 	struct xs_server *xs;
 	struct bufferevent *xs_io;
 	struct agent_port *agent;
+	struct event *closed; /* a channel ended before QEMU did */
 	bool ended;
 	uint64_t rate_second; /* the second in which … */
 	unsigned rate_count;  /* … this many requests came */

@@ -25,6 +25,11 @@ runs() { [ -n "$(field "$1" id)" ]; }
 eventually 60 grep -q "^cloned" "$work/out" || fail "it did not clone: $(cat "$work/err")"
 eventually 10 runs 1 || fail "clone 1 does not run: $("$sfctl" ps)"
 eventually 10 runs 2 || fail "clone 2 does not run: $("$sfctl" ps)"
+vm=$(field 1 id)
+"$sfctl" show "${vm%/*}" --json >"$work/show" || fail "sfctl show"
+for word in tickets '"state": "running"' memory pages_served; do
+	grep -q "$word" "$work/show" || fail "sfctl show lacks $word: $(cat "$work/show")"
+done
 "$sfctl" kill "$(field 1 id)" || fail "sfctl kill"
 kill -9 "$(field 2 pid)"
 ! "$sfctl" kill h1.1/- 2>/dev/null || fail "sfctl kill took h1.1/- for a clone"

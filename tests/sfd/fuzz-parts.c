@@ -51,7 +51,7 @@ static void on_frame(void *arg, const struct agent_frame *f, const void *payload
 static void on_broken(void *arg, const char *why)
 {
 	(void)arg;
-	must(!broken && *why);
+	must(!broken && (!why || *why));
 	broken = true;
 }
 

@@ -451,7 +451,7 @@ static void on_broken(void *arg, const char *why)
 	struct port_rig *rig = arg;
 
 	rig->breaks++;
-	snprintf(rig->why, sizeof(rig->why), "%s", why);
+	snprintf(rig->why, sizeof(rig->why), "%s", why ? why : "ended");
 }
 
 static void rig_start(struct port_rig *rig)
@@ -583,6 +583,7 @@ static void test_port_ends(void)
 	shutdown(rig.guest, SHUT_RDWR);
 	rig_send(&rig, "", 0, 1);
 	CU_ASSERT_EQUAL(rig.breaks, 1);
+	CU_ASSERT_STRING_EQUAL(rig.why, "ended");
 	agent_port_send(rig.port, AGENT_DATA, AGENT_STDIN, 1, "ab", 2, NULL, 0);
 	rig_stop(&rig);
 	agent_port_free(NULL);
