@@ -697,11 +697,6 @@ int link_refuse(struct link *link, json_t *request, int error, const char *forma
 	return link_reply(link, request, msg, NULL, 0);
 }
 
-void link_set_arg(struct link *link, void *arg)
-{
-	link->arg = arg;
-}
-
 size_t link_backlog(const struct link *link)
 {
 	return evbuffer_get_length(link->out);

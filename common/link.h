@@ -74,9 +74,6 @@ int link_reply(struct link *link, json_t *request, json_t *msg, const void *byte
 int link_refuse(struct link *link, json_t *request, int error, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
 
-/* The caller's own pointer, from creation or set later. */
-void link_set_arg(struct link *link, void *arg);
-
 /* Bytes of output not yet taken by the network; `low` for the drained callback is 256 KiB. */
 size_t link_backlog(const struct link *link);
 
