@@ -25,6 +25,14 @@
  * then goes on with XenStore, then answers AGENT_RESUMED. If the
  * clone operation is given up, AGENT_RESUME comes with the id it had.
  *
+ * Held. A guest with the kernel module (proto/kmod.h) says in AGENT_HELLO where its window is, and
+ * again by AGENT_MODULE whenever the module was loaded or unloaded. sfd offers AGENT_Q_HOLD in
+ * AGENT_QUIESCE if it can do its part; an agent that will hold the guest says AGENT_Q_HOLD and the
+ * window in AGENT_QUIESCED, and then holds. Then no AGENT_RESUME comes: the letter in the window
+ * has it as its note, in the parent, in each clone, and if the operation is given up. Only if the
+ * hold itself failed (the window is not held when sfd looks) does sfd resume the agent by a frame.
+ * AGENT_RESUMED is the answer to either.
+ *
  * Streams. `stream` numbers belong to who begins the stream: sfd's are 1 and up, per VM; those of an
  * agent (its AGENT_RESULT) have AGENT_STREAM_OF_AGENT set. A stream begins with AGENT_EXEC, AGENT_PUT,
  * AGENT_RESULT (either way) and ends with AGENT_EXITED, AGENT_STORED respectively. Bytes of a stream
@@ -39,6 +47,7 @@
  * results under way are forgotten.
  *
  * Changelog: 1: first. 2: AGENT_RESUME says which request made the clone.
+ * 3: the window of the kernel module, AGENT_MODULE, AGENT_Q_HOLD; IPv6 in AGENT_RESUME.
  */
 #ifndef PROTO_AGENT_PORT_H
 #define PROTO_AGENT_PORT_H
@@ -47,7 +56,7 @@
 
 #define XENSTORE_PORT_NAME "org.snowflock.xenstore.0"
 #define AGENT_PORT_NAME "org.snowflock.agent.0"
-#define AGENT_VERSION 2
+#define AGENT_VERSION 3
 #define AGENT_MAX_DATA 32768u		/* bytes in one AGENT_DATA */
 #define AGENT_MAX_FRAME 65536u		/* bytes of any payload */
 #define AGENT_WINDOW (256u * 1024u)	/* bytes under way per stream and channel */
@@ -81,19 +90,32 @@ enum agent_type {
 	AGENT_STORED,		/* receiver of a put or result → sender: struct agent_status: 0 or errno */
 	AGENT_DATA,		/* bytes */
 	AGENT_CREDIT,		/* struct agent_credit */
+	AGENT_MODULE,		/* agent → sfd: struct agent_window */
 	AGENT_TYPES
+};
+
+/* The kernel module's window (struct sfk_window), as SFK_WHERE tells it. */
+struct agent_window {
+	uint64_t gfn;
+	uint64_t pages;		/* 0: the module is not loaded */
 };
 
 struct agent_hello {
 	uint32_t version;	/* AGENT_VERSION */
 	uint32_t reserved;
+	struct agent_window window;
 };
 
+#define AGENT_Q_HOLD 1u	/* QUIESCE: sfd can do its part. QUIESCED: the module holds the guest next */
 struct agent_quiesce {
 	uint64_t op;		/* sfd's number for this attempt, repeated in the answers */
 	uint64_t xs_sent;	/* XenStore bytes the speaker has sent since the port exists, modulo 2^64;
 				   both sides of a clone go on counting from the parent's numbers */
+	uint32_t flags;		/* AGENT_Q_… */
+	uint32_t reserved;
+	struct agent_window window;	/* QUIESCED with AGENT_Q_HOLD: the one that is used; else 0 */
 };
+_Static_assert(sizeof(struct agent_quiesce) == 40, "no padding");
 
 struct agent_resume {
 	uint64_t op;		/* 0: the VM has just booted */
@@ -101,7 +123,7 @@ struct agent_resume {
 	uint32_t count;		/* clones made in this operation */
 	uint8_t mac[6];
 	uint8_t prefix;		/* length of the segment's prefix */
-	uint8_t flags;		/* 0 */
+	uint8_t prefix6;	/* length of the segment's IPv6 prefix; 0: no IPv6 */
 	uint32_t address;	/* IPv4, network byte order; 0: no network */
 	uint32_t gateway;	/* network byte order; 0: none */
 	uint32_t parent;	/* address of ID 0, network byte order */
@@ -111,8 +133,9 @@ struct agent_resume {
 	uint32_t checkpoint;	/* that the clone is made of; 0: none */
 	uint32_t reserved2;
 	char request[48];	/* key of the request that made the clone, padded with NULs; else empty */
+	uint8_t address6[16];	/* with prefix6; the link-local address follows from the MAC (RFC 4291) */
 };
-_Static_assert(sizeof(struct agent_resume) == 104, "no padding");
+_Static_assert(sizeof(struct agent_resume) == 120, "no padding");
 
 struct agent_status {
 	int32_t value;

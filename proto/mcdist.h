@@ -16,7 +16,11 @@
  * All integers little-endian. A datagram with a page is larger than an Ethernet frame; IP fragments
  * it, and half a datagram never arrives.
  *
- * Changelog: 1: unicast request and pages.
+ * MC_WAKE asks for what clones of earlier snapshots of the same VM needed in their first moments;
+ * the server sends those pages as if they had been asked for, or nothing if it knows of none. It is
+ * sent once, by a host that begins, and not repeated: what is lost is asked for when it is needed.
+ *
+ * Changelog: 1: unicast request and pages. 2: MC_WAKE.
  */
 #ifndef PROTO_MCDIST_H
 #define PROTO_MCDIST_H
@@ -24,7 +28,7 @@
 #include <stdint.h>
 
 #define MC_MAGIC 0x4d53		/* "SM" */
-#define MC_VERSION 1
+#define MC_VERSION 2
 #define MC_KEY_BYTES 32
 #define MC_TAG_BYTES 16
 #define MC_PAGE_BYTES 4096
@@ -34,6 +38,7 @@
 enum mc_type {
 	MC_REQUEST = 1,		/* body: struct mc_run[1..MC_MAX_RUNS] */
 	MC_PAGES = 2,		/* body: struct mc_pages, then the pages that are not zero */
+	MC_WAKE = 3,		/* body: empty */
 };
 
 struct mc_header {

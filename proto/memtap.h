@@ -29,6 +29,20 @@
  *             memtap_source).
  * parent      The running VM, if it is on this host: RAM file, userfaultfd, address.
  * clone       A VM that maps a page file privately: its userfaultfd and address.
+ * dead pages  A memfd with one bit for each page of the file, in little-endian 64-bit words: what
+ *             the guest declared free at the instant. They are PAGE_ZERO in the map from then on:
+ *             never copied, asked for or sent. Read at once; after a restart the map has them.
+ * window      A clone's memory shared with us (proto/kmod.h). Its first page is missing until the
+ *             clone looks at it: then memtap puts the memfd's last page in, with realtime_ns of the
+ *             letter set to the time of that moment. The others, the bitmap, are there. A page that
+ *             is absent and whose bit is set is given as zeros, to this clone alone.
+ *
+ * Dead pages and zeros are given in runs, up to MEMTAP_ZERO_RUN pages with one fault: the first
+ * touch of memory that nobody used costs about what it costs in a VM that was booted.
+ *
+ * The wake-up path. memtap at home remembers which pages of a snapshot clones asked for in its
+ * first moments. At the next snapshot of the same parent they are sent to every host that begins,
+ * without being asked for (MC_WAKE in proto/mcdist.h): while the descriptor loads.
  */
 #ifndef PROTO_MEMTAP_H
 #define PROTO_MEMTAP_H
@@ -41,6 +55,7 @@
 #define MEMTAP_KEY_BYTES 32
 #define MEMTAP_MAX_FILES 256	/* page files at a time */
 #define MEMTAP_MAX_CLONES 1024	/* clones at a time */
+#define MEMTAP_ZERO_RUN 512	/* pages */
 
 enum memtap_op {
 	/*
@@ -65,20 +80,25 @@ enum memtap_op {
 	 * `file` is a snapshot and serves requests that carry `key` and `snapshot`. The parent is
 	 * stopped, and goes on when the reply is there. Earlier snapshots find pages that they
 	 * lack in later ones. MEMTAP_F_AGAIN: it was frozen before (a restart); nothing is
-	 * protected anew, order is the order of these messages.
+	 * protected anew, order is the order of these messages. fds: none, or the dead pages, below.
 	 */
 	MEMTAP_ARM,
 	/*
 	 * `file` is to be filled from `source` (with `key`, `snapshot`); waiting faults go out
-	 * now.
+	 * now. fds: none, or the dead pages.
 	 */
 	MEMTAP_BEGIN,
 	/*
 	 * `file` is to be filled from snapshot `other`, a file of this same process (a checkpoint's
-	 * clones on the parent's host). Waiting faults are answered now.
+	 * clones on the parent's host). Waiting faults are answered now. fds: none, or the dead
+	 * pages.
 	 */
 	MEMTAP_BEGIN_LOCAL,
-	/* A clone maps `file`. fds: its userfaultfd. `vm` its new number, `base`, `bytes`. */
+	/*
+	 * A clone maps `file`. fds: its userfaultfd; and its window, if it has one: a memfd of
+	 * `window_pages` + 1 pages, of which all but the last are mapped over its RAM from page
+	 * `window` on. `vm` its new number, `base`, `bytes`.
+	 */
 	MEMTAP_CLONE,
 	/* Clone `vm` has ended. */
 	MEMTAP_CLONE_GONE,
@@ -119,7 +139,8 @@ struct memtap_request {
 	uint64_t snapshot;	/* the snapshot's number on the wire, random */
 	uint8_t key[MEMTAP_KEY_BYTES];
 	struct memtap_source source;
-	uint32_t reserved;	/* 0 */
+	uint32_t window_pages;	/* 0: none */
+	uint64_t window;	/* the window's first page, as a page of the file */
 };
 
 struct memtap_reply {
@@ -135,6 +156,7 @@ struct memtap_stats {
 	uint64_t bytes_fetched;		/* payload of the datagrams that brought them */
 	uint64_t pages_local;		/* from the parent's RAM on this host */
 	uint64_t pages_zero;		/* found to be zeros */
+	uint64_t pages_dead;		/* given as zeros ahead of need, or because the guest freed them */
 	uint64_t retries;		/* requests sent again */
 	uint64_t dropped;		/* datagrams refused: forged, replayed, cut, foreign */
 	uint64_t fault_ns_median;	/* remote faults, event read → waiter woken */

@@ -17,12 +17,15 @@
  *        able to land anywhere
  *   alive {} → {}
  *   room {} → {mem_bytes, free_bytes, clone_percent, vms}
- *   reserve {family: {…}, ticket, slots: [s…]} → {ready: [s…], pages: port}
+ *   reserve {family: {…}, ticket, slots: [s…], window_gfn, window_pages} → {ready: [s…], pages: port}
  *        family: {number, ram_bytes, cpus, vni, base, prefix, gateway, kernel_cmdline?}
+ *        window: of the guest's kernel module (proto/kmod.h), laid over the clones' RAM; 0 pages: none
  *        answered when the QEMUs wait and their memory is in memtap's care
- *   start {number, ticket, snapshot: hex, key: hex, file, pages, descriptor_bytes, quiesce,
+ *   start {number, ticket, snapshot: hex, key: hex, file, pages, descriptor_bytes, dead_bytes, quiesce,
  *          request, checkpoint, cancel: [key…], streams: [s…], clones: [{slot, id, serial}]}
- *          + descriptor and XenStore state → {}       the clones' progress comes as events
+ *          + descriptor, dead pages and XenStore state → {}    the clones' progress comes as events
+ *        dead_bytes: 0, or 1 for each 8 pages of RAM, rounded up to 8: as memtap needs them. Not 0:
+ *        the guest is held (proto/kmod.h), and each clone gets a letter, instead of a frame
  *        snapshot and key as memtap needs them, pages: the UDP port of home's memtap, file: the
  *        snapshot's file for home itself; request: the key of the request that made this instant,
  *        answered in every clone; quiesce: the number its agent got quiet by; cancel: requests that
@@ -44,7 +47,7 @@
 #ifndef PROTO_PEER_H
 #define PROTO_PEER_H
 
-#define PEER_VERSION 1
+#define PEER_VERSION 2
 #define PEER_DEFAULT_PORT 1972
 #define PEER_VXLAN_PORT 4789
 #define PEER_RESULT_CHUNK (4u << 20)

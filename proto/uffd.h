@@ -15,6 +15,9 @@
  * and the guest-RAM file, known again by device and inode. The shim takes UFFD_ENV and LD_PRELOAD
  * out of the environment once read.
  *
+ * A clone with a window (proto/kmod.h) has "SOCK,DEV,RAM,WINDOW,OFFSET,BYTES": a memfd, of which
+ * the first BYTES are mapped shared over the RAM at OFFSET, before anybody hears of the RAM.
+ *
  * An invalid message gets the socket closed; the shim then ends QEMU with a line on stderr.
  */
 #ifndef PROTO_UFFD_H

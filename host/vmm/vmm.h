@@ -59,6 +59,9 @@ struct vmm_config {
 	const char *cmdline;	/* added to the baseline that vmm needs (console, …) */
 	bool clone;		/* maps RAM privately and waits for a descriptor */
 	int ram_fd;		/* memfd of ram_bytes */
+	int window_fd;		/* clone: memfd, mapped over the RAM (proto/uffd.h); -1: none */
+	uint64_t window_offset;	/* bytes, in the RAM */
+	uint64_t window_bytes;	/* of the memfd, from its start */
 	int tap_fd;		/* -1: no network */
 	uint8_t mac[6];
 	int xenstore_fd;	/* one end of a stream socketpair each: the other is the caller's */
@@ -76,6 +79,8 @@ struct vmm_events {
 	void (*ram_mapped)(void *arg, int uffd, uint64_t base, uint64_t length_bytes);
 	/* RUNNING was reached for a VM that boots, WAITING for a clone. */
 	void (*ready)(void *arg);
+	/* The guest rang (SFK_DOORBELL_PORT in proto/kmod.h), once or several times. */
+	void (*doorbell)(void *arg);
 	/*
 	 * The process is gone, without vmm_destroy(). `why`: a sentence with the end of its
 	 * output. A call under way got -EPIPE and the same sentence before.
