@@ -30,8 +30,9 @@
  * parent      The running VM, if it is on this host: RAM file, userfaultfd, address.
  * clone       A VM that maps a page file privately: its userfaultfd and address.
  * dead pages  A memfd with one bit for each page of the file, in little-endian 64-bit words: what
- *             the guest declared free at the instant. They are PAGE_ZERO in the map from then on:
- *             never copied, asked for or sent. Read at once; after a restart the map has them.
+ *             the guest declared free at the instant. Where absent, they are PAGE_DEAD in the map
+ *             from then on: never copied, asked for or sent. Read at once; after a restart the map
+ *             has them. A memfd of another size gets EINVAL.
  * window      A clone's memory shared with us (proto/kmod.h). Its first page is missing until the
  *             clone looks at it: then memtap puts the memfd's last page in, with realtime_ns of the
  *             letter set to the time of that moment. The others, the bitmap, are there. A page that
@@ -121,6 +122,8 @@ enum page_state {
 	PAGE_ABSENT = 0,	/* not here: ask the source */
 	PAGE_PRESENT = 1,	/* in the page memfd, whole */
 	PAGE_ZERO = 2,		/* known to be all zeros: nothing in the memfd */
+	PAGE_DEAD = 3,		/* free at this file's instant: zeros for who maps this file, and no
+				   word about any other instant */
 };
 
 struct memtap_source {
