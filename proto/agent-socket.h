@@ -13,14 +13,16 @@
  *                      at once.
  *   AGENT_SOCK_AWAIT   struct agent_sock_await: this process is about to ask sfd for an instant, by
  *                      the XenStore request `request`, and will be in the clones, too. The reply
- *                      comes at once; only then the process asks. In a clone made by that request
- *                      another one, struct agent_sock_instant, comes as soon as the VM has its own
- *                      address, before the answer in XenStore can be read. The process runs its
- *                      handlers, sends the first datagram itself, with AGENT_ARRIVED_FIRST, says
- *                      AGENT_SOCK_ARRIVED on the same connection and closes it; the agent sends no
- *                      reply to that, and repeats the datagram after AGENT_ARRIVED_AGAIN_MS. For
- *                      some milliseconds the rest of the agent waits for this. In the parent there
- *                      is no other reply: the answer is in XenStore, and the process closes.
+ *                      comes at once, with AGENT_SOCK_F_NO_MODULE if the guest's kernel module
+ *                      (proto/kmod.h) is not there to help; only then the process asks. In a
+ *                      clone made by that request another one, struct agent_sock_instant, comes as
+ *                      soon as the VM has its own address and its hooks have run, before the
+ *                      answer in XenStore can be read. The process runs its handlers, sends the
+ *                      first datagram itself, with AGENT_ARRIVED_FIRST, says AGENT_SOCK_ARRIVED on
+ *                      the same connection and closes it; the agent sends no reply to that, and
+ *                      repeats the datagram after AGENT_ARRIVED_AGAIN_MS. For some milliseconds
+ *                      the rest of the agent waits for this. In the parent there is no other
+ *                      reply: the answer is in XenStore, and the process closes.
  *   AGENT_SOCK_FORGET  ticket `value` was released: its results are removed. No error if there are
  *                      none.
  *
@@ -56,9 +58,10 @@ struct agent_sock_request {
 	uint64_t value;
 };
 
+#define AGENT_SOCK_F_NO_MODULE 1u	/* to AWAIT: the kernel module is not loaded */
 struct agent_sock_reply {
 	int32_t error;		/* 0 or errno */
-	uint32_t reserved;
+	uint32_t flags;		/* AGENT_SOCK_F_… */
 };
 
 struct agent_sock_await {
