@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -51,6 +53,21 @@ static int await(int sock, int timeout_ms)
 	}
 }
 
+/* Says once in this process what is missing, unless its user wants to hear nothing. */
+static void tell_no_module(void)
+{
+	static const char line[] =
+		"snowflock: without its kernel module this VM makes clones that set address and "
+		"clock late, keep the parent's connections until they time out, and fetch unused "
+		"memory, too; see snowflock(7)\n";
+	static atomic_flag told = ATOMIC_FLAG_INIT;
+	int number = errno;
+
+	if (!atomic_flag_test_and_set(&told) && !getenv("SF_QUIET") &&
+	    write(STDERR_FILENO, line, sizeof(line) - 1) < 0)
+		errno = number; /* nowhere left to say it */
+}
+
 void lsf_instant_begin(struct lsf_instant *instant, const char *key)
 {
 	struct agent_sock_await request = { .head = { .op = AGENT_SOCK_AWAIT } };
@@ -63,6 +80,8 @@ void lsf_instant_begin(struct lsf_instant *instant, const char *key)
 	    await(sock, NOTED_TIMEOUT_MS) || recv(sock, &noted, sizeof(noted), 0) != sizeof(noted) ||
 	    noted.error)
 		return;
+	if (noted.flags & AGENT_SOCK_F_NO_MODULE)
+		tell_no_module();
 	instant->udp = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	instant->sock = steal_fd(&sock);
 }

@@ -9,6 +9,7 @@
 #include "agent/exec.h"
 #include "agent/local.h"
 #include "agent/loop.h"
+#include "agent/module.h"
 #include "agent/netcfg.h"
 #include "agent/port.h"
 #include "agent/transfer.h"
@@ -20,17 +21,23 @@
  *   BOOTED    said hello; waits for the AGENT_RESUME with op 0     → RUNNING
  *   RUNNING   everything goes                                      → QUIETING
  *   QUIETING  nothing is taken from local clients and commands,
- *             what is under way is finished                        → QUIET, RUNNING (given up)
+ *             what is under way is finished                        → QUIET, HOLDING,
+ *                                                                    RUNNING (given up)
+ *   HOLDING   AGENT_QUIESCED with AGENT_Q_HOLD is on its way out;
+ *             as soon as it is gone the module holds the guest     → RUNNING, QUIET (the hold
+ *                                                                    failed)
  *   QUIET     nothing is sent or received but AGENT_RESUME         → RUNNING
  */
-enum agent_state { AGENT_BOOTED, AGENT_RUNNING, AGENT_QUIETING, AGENT_QUIET };
+enum agent_state { AGENT_BOOTED, AGENT_RUNNING, AGENT_QUIETING, AGENT_HOLDING, AGENT_QUIET };
 
 struct agent {
 	enum agent_state state;
 	uint32_t id;			/* 0 in a VM that was booted */
 	uint64_t op;			/* sfd's number of the clone operation, when not RUNNING */
 	uint64_t expected_bytes;	/* XenStore bytes to be received before QUIET */
+	bool may_hold;			/* sfd can do its part in this operation */
 	struct loop loop;
+	struct module module;
 	struct arrive arrive;
 	struct netcfg netcfg;
 	struct local local;
@@ -48,5 +55,7 @@ int quiesce_begin(struct agent *agent, const struct agent_quiesce *quiesce);
 int quiesce_end(struct agent *agent, const struct agent_resume *resume);
 /* While QUIETING: something was finished; sees whether that was all. `arg` is the agent. */
 void quiesce_step(void *arg);
+/* The port has taken everything. `arg` is the agent. */
+void quiesce_flushed(void *arg);
 
 #endif

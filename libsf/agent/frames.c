@@ -117,6 +117,7 @@ static const struct frame_kind {
 	[AGENT_STORED] = { on_stored, EXACTLY(struct agent_status) },
 	[AGENT_DATA] = { on_data, 0, AGENT_MAX_DATA },
 	[AGENT_CREDIT] = { on_credit, EXACTLY(struct agent_credit) },
+	[AGENT_MODULE] = { NULL, 0, 0 },
 };
 _Static_assert(ARRAY_SIZE(kinds) == AGENT_TYPES, "a line for each type up to the last");
 
@@ -147,4 +148,6 @@ static void on_drained(void *arg)
 	quiesce_step(agent);
 }
 
-const struct port_handler agent_frames = { .frame = on_frame, .drained = on_drained };
+const struct port_handler agent_frames = {
+	.frame = on_frame, .drained = on_drained, .flushed = quiesce_flushed
+};

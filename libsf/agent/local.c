@@ -77,7 +77,9 @@ static int tell_arrival(struct local_client *client, uint64_t id)
  */
 static void begin_await(struct local_client *client, const struct agent_sock_await *await)
 {
-	const struct agent_sock_reply noted = { .error = 0 };
+	const struct agent_sock_reply noted = {
+		.flags = module_is_there(client->local->module) ? 0 : AGENT_SOCK_F_NO_MODULE
+	};
 
 	memcpy(client->request, await->request, sizeof(client->request));
 	client->awaits = true;
@@ -205,9 +207,10 @@ static void listener_ready(struct source *source, uint32_t events)
 }
 
 void local_init(struct local *local, struct loop *loop, int listen_fd, const uint32_t *id,
-		struct transfers *transfers, struct arrive *arrive)
+		struct transfers *transfers, struct arrive *arrive, const struct module *module)
 {
-	*local = (struct local){ .loop = loop, .id = id, .transfers = transfers, .arrive = arrive };
+	*local = (struct local){ .loop = loop, .id = id, .transfers = transfers, .arrive = arrive,
+				 .module = module };
 	local->listener = (struct source){ .fd = listen_fd, .ready = listener_ready };
 	loop_watch(loop, &local->listener, EPOLLIN);
 }

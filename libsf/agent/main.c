@@ -29,12 +29,12 @@
 struct options {
 	const char *xenstore_port, *agent_port;
 	const char *xenstore_socket, *agent_socket, *result_dir;
-	const char *nic;
+	const char *nic, *module;
 	bool no_network;
 };
 
 enum option_key { KEY_XS_PORT = 256, KEY_PORT, KEY_XS_SOCKET, KEY_SOCKET, KEY_RESULTS, KEY_NIC,
-		  KEY_NO_NETWORK };
+		  KEY_NO_NETWORK, KEY_MODULE };
 
 static const struct argp_option option_table[] = {
 	{ "xenstore-port", KEY_XS_PORT, "PORT", 0, "XenStore port: name, path or number", 0 },
@@ -43,6 +43,7 @@ static const struct argp_option option_table[] = {
 	{ "agent-socket", KEY_SOCKET, "PATH", 0, "Serve libsf here", 0 },
 	{ "result-dir", KEY_RESULTS, "PATH", 0, "Store results of clones here", 0 },
 	{ "nic", KEY_NIC, "NAME", 0, "The interface on the clones' segment", 0 },
+	{ "module", KEY_MODULE, "PATH", 0, "The kernel module's device", 0 },
 	{ "no-network", KEY_NO_NETWORK, NULL, 0, "Leave network and clock as they are", 0 },
 	{ 0 }
 };
@@ -69,6 +70,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case KEY_NIC:
 		options->nic = arg;
+		return 0;
+	case KEY_MODULE:
+		options->module = arg;
 		return 0;
 	case KEY_NO_NETWORK:
 		options->no_network = true;
@@ -137,6 +141,15 @@ static bool on_answered(void *arg, uint32_t id, uint32_t slot)
 	return true;
 }
 
+/* The module was loaded or unloaded. */
+static void on_module(void *arg)
+{
+	struct agent *agent = arg;
+
+	port_send(&agent->port, AGENT_MODULE, 0, 0, &agent->module.window,
+		  sizeof(agent->module.window));
+}
+
 /* Makes descriptors 0 to 2 something, and room for many clients. */
 static void prepare_process(void)
 {
@@ -163,7 +176,7 @@ static int fail(const char *what, int error)
 
 static int serve(struct agent *agent, const struct options *options)
 {
-	const struct agent_hello hello = { .version = AGENT_VERSION };
+	struct agent_hello hello = { .version = AGENT_VERSION };
 	int xs_listen, listen_fd, xs_port, port, error;
 
 	xs_listen = listen_at(options->xenstore_socket, SOCK_STREAM);
@@ -189,9 +202,11 @@ static int serve(struct agent *agent, const struct options *options)
 	arrive_init(&agent->arrive, &agent->loop, on_answered, agent);
 	transfers_init(&agent->transfers, &agent->port, options->result_dir);
 	local_init(&agent->local, &agent->loop, listen_fd, &agent->id, &agent->transfers,
-		   &agent->arrive);
+		   &agent->arrive, &agent->module);
 	xsmux_init(&agent->xsmux, &agent->loop, xs_port, xs_listen, quiesce_step, agent);
 	port_init(&agent->port, &agent->loop, port, &agent_frames, agent);
+	module_init(&agent->module, &agent->loop, options->module, on_module, agent);
+	hello.window = agent->module.window;
 	port_send(&agent->port, AGENT_HELLO, 0, 0, &hello, sizeof(hello));
 	return loop_run(&agent->loop);
 }
@@ -206,7 +221,7 @@ int main(int argc, char **argv)
 	struct options options = {
 		.xenstore_port = XENSTORE_PORT_NAME, .agent_port = AGENT_PORT_NAME,
 		.xenstore_socket = XENSTORE_SOCKET, .agent_socket = AGENT_SOCKET,
-		.result_dir = AGENT_RESULT_DIR, .nic = "eth0",
+		.result_dir = AGENT_RESULT_DIR, .nic = "eth0", .module = SFK_DEVICE,
 	};
 
 	log_init("sf-agent", LOG_LVL_INFO);

@@ -225,11 +225,21 @@ int netcfg_apply(struct netcfg *netcfg, const struct agent_resume *resume)
 			step_names[failed] ? step_names[failed] : "rtnetlink", strerror(-error));
 		return error;
 	}
+	netcfg_take(netcfg, resume);
+	return 0;
+}
+
+void netcfg_take(struct netcfg *netcfg, const struct agent_resume *resume)
+{
 	memcpy(netcfg->mac, resume->mac, sizeof(netcfg->mac));
 	netcfg->address = resume->address;
 	netcfg->prefix = resume->prefix;
 	netcfg->id = resume->id;
-	return 0;
+}
+
+const char *netcfg_nic(const struct netcfg *netcfg)
+{
+	return netcfg->off ? "" : netcfg->nic;
 }
 
 void netcfg_init(struct netcfg *netcfg, const char *nic, bool off)

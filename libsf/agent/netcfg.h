@@ -28,4 +28,10 @@ void netcfg_init(struct netcfg *netcfg, const char *nic, bool off);
  */
 int netcfg_apply(struct netcfg *netcfg, const struct agent_resume *resume);
 
+/* Takes note that the NIC is what `resume` says: the kernel module made it so. */
+void netcfg_take(struct netcfg *netcfg, const struct agent_resume *resume);
+
+/* Return: the interface's name; "" if the network is left alone. */
+const char *netcfg_nic(const struct netcfg *netcfg);
+
 #endif

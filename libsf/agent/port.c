@@ -188,8 +188,11 @@ static void port_ready(struct source *source, uint32_t events)
 {
 	struct port *port = (struct port *)source;	/* its first member */
 
-	if (events & EPOLLOUT)
+	if (events & EPOLLOUT) {
 		flush(port);
+		if (port_flushed(port))
+			port->handler->flushed(port->arg);
+	}
 	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
 		receive(port);
 	if (port->starved && out_room(port) >= PORT_OUT_BYTES / 2) {

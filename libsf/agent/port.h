@@ -20,6 +20,8 @@ struct port_handler {
 	int (*frame)(void *arg, const struct agent_frame *frame, const uint8_t *payload);
 	/* There is room for AGENT_DATA again. */
 	void (*drained)(void *arg);
+	/* What had to wait has gone out. */
+	void (*flushed)(void *arg);
 };
 
 struct port {
