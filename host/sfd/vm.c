@@ -334,6 +334,7 @@ static int start_qemu(struct vm *vm, const struct vm_plan *plan, int tap, int xs
 		.cmdline = "",
 		.clone = plan->clone,
 		.ram_fd = plan->ram_fd,
+		.window_fd = -1,
 		.tap_fd = tap,
 		.xenstore_fd = xs_fd,
 		.agent_fd = agent_fd,

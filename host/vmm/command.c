@@ -19,6 +19,7 @@
 
 #include "common/cleanup.h"
 #include "proto/agent-port.h"
+#include "proto/kmod.h"
 
 enum condition {
 	ALWAYS = 0,
@@ -42,7 +43,13 @@ enum condition {
 	"noautogroup sysctl.vm.compaction_proactiveness=0 ipv6.disable_ipv6=1 " \
 	"transparent_hugepage=madvise nowatchdog rcupdate.rcu_cpu_stall_suppress=1"
 
-/* In values: {word} is replaced; see `words` below. */
+#define TEXT_OF(number) #number
+#define TEXT(number)	TEXT_OF(number)
+
+/*
+ * RAM ends at 2 GiB and goes on at 4 GiB, whatever QEMU would choose: proto/kmod.h counts on it.
+ * In values, {word} is replaced; see `words` below.
+ */
 static const struct {
 	unsigned when;
 	const char *option;
@@ -51,7 +58,8 @@ static const struct {
 	{ ALWAYS, "-name", "{name}" },
 	{ ALWAYS, "-machine",
 	  "q35,memory-backend=ram,dump-guest-core=off,mem-merge=off,suppress-vmdesc=on,"
-	  "vmport=off,smbus=off,sata=off,usb=off,graphics=off,smm=off,i8042=off" },
+	  "vmport=off,smbus=off,sata=off,usb=off,graphics=off,smm=off,i8042=off,"
+	  "max-ram-below-4g=2G" },
 	{ TCG, "-accel", "tcg,thread=multi,tb-size=128" },
 	{ KVM, "-accel", "kvm" },
 	{ ALWAYS, "-cpu", "{cpu},enforce" },
@@ -84,6 +92,13 @@ static const struct {
 	{ ALWAYS, "-chardev", "socket,id=agent,fd={agent}" },
 	{ ALWAYS, "-device",
 	  "virtserialport,id=port2,bus=ports.0,nr=2,chardev=agent,name=" AGENT_PORT_NAME },
+	/* The guest's kernel module rings by writing to this port. */
+	{ ALWAYS, "-chardev", "socket,id=doorbell,fd={doorbell}" },
+	{ ALWAYS, "-device",
+	  "isa-debugcon,iobase=" TEXT(SFK_DOORBELL_PORT) ",readback=" TEXT(SFK_DOORBELL_ID) ","
+	  "chardev=doorbell" },
+	/* Another number in each clone: a kernel without the module hears from it what happened. */
+	{ ALWAYS, "-device", "vmgenid,guid=auto" },
 	{ ALWAYS, "-object", "rng-builtin,id=random" },
 	{ ALWAYS, "-device",
 	  "virtio-rng-pci,id=rng0,rng=random,bus=pcie.0,addr=0x3,disable-legacy=on" },
@@ -155,6 +170,7 @@ static const struct {
 	{ "ram", NULL, QEMU_FD_RAM },
 	{ "xenstore", NULL, QEMU_FD_XENSTORE },
 	{ "agent", NULL, QEMU_FD_AGENT },
+	{ "doorbell", NULL, QEMU_FD_DOORBELL },
 	{ "tap", NULL, QEMU_FD_TAP },
 	{ "kernel", NULL, QEMU_FD_KERNEL },
 	{ "initrd", NULL, QEMU_FD_INITRD },

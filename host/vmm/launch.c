@@ -31,6 +31,7 @@
 #define DEFAULT_QEMU "qemu-system-x86_64"
 #define MAX_CPUS 64
 #define MIB (1ull << 20)
+#define PAGE_BYTES 4096u
 #define OOM_SCORE_BOOT 300
 #define OOM_SCORE_CLONE 800	/* a clone goes before its parent */
 
@@ -75,6 +76,24 @@ static int check_config(struct build *b)
 	if (fstat(c->ram_fd, &st) || (uint64_t)st.st_size != c->ram_bytes)
 		return fail(b, EINVAL, "the file for the RAM is not %" PRIu64 " bytes long",
 			    c->ram_bytes);
+	return 0;
+}
+
+static int check_window(struct build *b)
+{
+	const struct vmm_config *c = b->config;
+	struct stat st;
+
+	if (c->window_fd < 0)
+		return 0;
+	if (!c->clone || !c->window_bytes || c->window_bytes % PAGE_BYTES ||
+	    c->window_offset % PAGE_BYTES || c->window_offset > c->ram_bytes ||
+	    c->window_bytes > c->ram_bytes - c->window_offset)
+		return fail(b, EINVAL, "a window of %" PRIu64 " bytes at %" PRIu64
+			    " does not fit the RAM", c->window_bytes, c->window_offset);
+	if (fstat(c->window_fd, &st) || (uint64_t)st.st_size < c->window_bytes)
+		return fail(b, EINVAL, "the file for the window is shorter than %" PRIu64 " bytes",
+			    c->window_bytes);
 	return 0;
 }
 
@@ -150,7 +169,7 @@ static int open_files(struct build *b)
 
 static int make_connections(struct build *b)
 {
-	int console[2], qmp[2], handover[2];
+	int console[2], qmp[2], handover[2], doorbell[2];
 
 	if (pipe2(console, O_CLOEXEC))
 		return fail(b, errno, "cannot make a pipe: %s", strerror(errno));
@@ -164,6 +183,10 @@ static int make_connections(struct build *b)
 		return fail(b, errno, "cannot make a socket: %s", strerror(errno));
 	b->ours.handover = handover[0];
 	b->fds[QEMU_FD_HANDOVER] = handover[1];
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, doorbell))
+		return fail(b, errno, "cannot make a socket: %s", strerror(errno));
+	b->ours.doorbell = doorbell[0];
+	b->fds[QEMU_FD_DOORBELL] = doorbell[1];
 	return 0;
 }
 
@@ -173,10 +196,21 @@ static void lend(struct build *b, enum qemu_fd number, int fd)
 	b->lent[number] = true;
 }
 
+/* What the shim finds its way by (proto/uffd.h). */
+static void tell_shim(const struct vmm_config *c, char *text, size_t text_bytes)
+{
+	int len = snprintf(text, text_bytes, UFFD_ENV "=%d,%d,%d", QEMU_FD_HANDOVER,
+			   QEMU_FD_USERFAULT, QEMU_FD_RAM);
+
+	if (c->window_fd >= 0)
+		snprintf(text + len, text_bytes - (size_t)len, ",%d,%" PRIu64 ",%" PRIu64,
+			 QEMU_FD_WINDOW, c->window_offset, c->window_bytes);
+}
+
 static int run(struct build *b)
 {
 	const struct vmm_config *c = b->config;
-	char *argv[COMMAND_MAX_ARGS], preload[48], shim[48];
+	char *argv[COMMAND_MAX_ARGS], preload[48], shim[96];
 	char *envp[] = { preload, shim, (char *)c->marks[0], (char *)c->marks[1], NULL };
 	struct spawn spawn = { .path = b->program, .argv = argv, .envp = envp, .fds = b->fds,
 			       .fd_count = QEMU_FD_END, .uid = c->uid,
@@ -187,8 +221,7 @@ static int run(struct build *b)
 	if (ret < 0)
 		return fail(b, -ret, "cannot make QEMU's command line: %s", strerror(-ret));
 	snprintf(preload, sizeof(preload), "LD_PRELOAD=/proc/self/fd/%d", QEMU_FD_SHIM);
-	snprintf(shim, sizeof(shim), UFFD_ENV "=%d,%d,%d", QEMU_FD_HANDOVER, QEMU_FD_USERFAULT,
-		 QEMU_FD_RAM);
+	tell_shim(c, shim, sizeof(shim));
 	ret = spawn_process(&spawn, &b->ours.pid, &b->ours.pidfd);
 	command_free(argv);
 	return ret ? fail(b, -ret, "cannot start a process: %s", strerror(-ret)) : 0;
@@ -199,6 +232,8 @@ static int build(struct build *b)
 	const struct vmm_config *c = b->config;
 	int ret = check_config(b);
 
+	if (!ret)
+		ret = check_window(b);
 	if (!ret)
 		ret = find_program(b);
 	if (!ret)
@@ -213,13 +248,15 @@ static int build(struct build *b)
 	lend(b, QEMU_FD_XENSTORE, c->xenstore_fd);
 	lend(b, QEMU_FD_AGENT, c->agent_fd);
 	lend(b, QEMU_FD_TAP, c->tap_fd);
+	lend(b, QEMU_FD_WINDOW, c->window_fd);
 	return run(b);
 }
 
 int launch(const struct vmm_config *config, struct launched *qemu, char *why, size_t why_bytes)
 {
 	struct build b = { .config = config, .why = why, .why_bytes = why_bytes,
-			   .ours = { .pidfd = -1, .console = -1, .qmp = -1, .handover = -1 } };
+			   .ours = { .pidfd = -1, .console = -1, .qmp = -1, .handover = -1,
+				     .doorbell = -1 } };
 	int ret;
 
 	for (int i = 0; i < QEMU_FD_END; i++)
@@ -242,4 +279,5 @@ void launch_fini(struct launched *qemu)
 	cleanup_close(&qemu->console);
 	cleanup_close(&qemu->qmp);
 	cleanup_close(&qemu->handover);
+	cleanup_close(&qemu->doorbell);
 }

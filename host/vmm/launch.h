@@ -14,6 +14,7 @@ struct launched {
 	int console;	/* pipe: what it prints */
 	int qmp;	/* stream socket */
 	int handover;	/* the shim's sequenced-packet socket */
+	int doorbell;	/* stream socket: a byte for each ring */
 };
 
 /* Starts QEMU. Return: 0 and *qemu, or -errno with a sentence in `why`. */

@@ -6,7 +6,8 @@
  * So this file stands in front of mmap(): everything passes through untouched until the file being
  * mapped is the guest-RAM file (same device, same inode); then the handshake of proto/uffd.h takes
  * place, and mmap() returns only when the pages are in somebody's care. The userfaultfd stays open
- * in QEMU: closed, it would turn missing pages into silent zeros.
+ * in QEMU: closed, it would turn missing pages into silent zeros. A clone's window is laid over the
+ * RAM before anybody hears of it.
  *
  * While it is there, it also has TCG's memory ready in time: see mprotect().
  *
@@ -16,6 +17,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <linux/userfaultfd.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -42,6 +44,9 @@ static struct {
 	int ram;
 	dev_t ram_dev;
 	ino_t ram_ino;
+	int window;	/* -1: none */
+	uint64_t window_offset;
+	uint64_t window_bytes;
 } shim;
 
 /* QEMU must not go on with RAM that nobody serves. */
@@ -57,6 +62,22 @@ static _Noreturn void die(const char *what)
 	_exit(EXIT_FAILURE);
 }
 
+/* Return: true if the text is "SOCK,DEV,RAM" or "SOCK,DEV,RAM,WINDOW,OFFSET,BYTES". */
+static bool parse_env(const char *env)
+{
+	int end = -1;
+
+	shim.window = -1;
+	if (sscanf(env, "%d,%d,%d%n", &shim.sock, &shim.device, &shim.ram, &end) != 3)
+		return false;
+	if (!env[end])
+		return true;
+	env += end;
+	end = -1;
+	return sscanf(env, ",%d,%" SCNu64 ",%" SCNu64 "%n", &shim.window, &shim.window_offset,
+		      &shim.window_bytes, &end) == 3 && !env[end] && shim.window >= 0;
+}
+
 /* Before main(): reads UFFD_ENV, and takes it and LD_PRELOAD out of the environment. */
 __attribute__((constructor)) static void arm(void)
 {
@@ -65,7 +86,7 @@ __attribute__((constructor)) static void arm(void)
 
 	if (!env)
 		return;
-	if (sscanf(env, "%d,%d,%d", &shim.sock, &shim.device, &shim.ram) != 3)
+	if (!parse_env(env))
 		die("the environment variable " UFFD_ENV " is malformed");
 	if (fstat(shim.ram, &st))
 		die("the guest RAM was not handed in");
@@ -102,8 +123,26 @@ static void send_handover(int uffd, const struct uffd_handover *message)
 		die("the guest RAM could not be handed over");
 }
 
+/* Lays the window over the RAM. A memfd too short would end QEMU when it is touched. */
+static void map_window(char *base, size_t length_bytes)
+{
+	struct stat st;
+
+	if (shim.window_offset > length_bytes || !shim.window_bytes ||
+	    shim.window_bytes > length_bytes - shim.window_offset ||
+	    shim.window_offset % 4096 || shim.window_bytes % 4096)
+		die("the window lies outside the guest RAM");
+	if (fstat(shim.window, &st) || (uint64_t)st.st_size < shim.window_bytes)
+		die("the window is shorter than it was said to be");
+	if ((void *)syscall(SYS_mmap, base + shim.window_offset, shim.window_bytes,
+			    PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, shim.window, 0) ==
+	    MAP_FAILED)
+		die("the window could not be mapped");
+	close(shim.window);
+}
+
 /* The handshake of proto/uffd.h over the mapping at `base`; does not return if it fails. */
-static void hand_over(const void *base, size_t length_bytes)
+static void hand_over(void *base, size_t length_bytes)
 {
 	const struct uffd_handover message = {
 		.magic = UFFD_MAGIC,
@@ -117,6 +156,8 @@ static void hand_over(const void *base, size_t length_bytes)
 	if (shim.done)
 		die("the guest RAM was mapped twice");
 	shim.done = true;
+	if (shim.window >= 0)
+		map_window(base, length_bytes);
 	uffd = ioctl(shim.device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
 	if (uffd < 0)
 		die("the kernel gave no userfaultfd");

@@ -2,8 +2,8 @@
 /*
  * One QEMU process and its states.
  *
- * What tells us about QEMU: its end (a pidfd), its control socket (qmp.c), its shim (handover.c)
- * and its output (console.c). The process's end is the one that counts: a control socket that
+ * What tells us about QEMU: its end (a pidfd), its control socket (qmp.c), its shim (handover.c),
+ * its output (console.c) and the guest's ringing (doorbell.c). The process's end is the one that counts: a control socket that
  * breaks only leads to it.
  *
  * Callbacks may destroy the VM they are about. So every entry from the event loop or from QMP holds
@@ -27,6 +27,7 @@
 #include "common/log.h"
 #include "host/vmm/console.h"
 #include "host/vmm/descriptor.h"
+#include "host/vmm/doorbell.h"
 #include "host/vmm/handover.h"
 #include "host/vmm/launch.h"
 #include "host/vmm/qmp.h"
@@ -63,6 +64,7 @@ struct vmm {
 	struct event *overdue;	/* QEMU closed its control socket and did not end */
 	struct console *console;
 	struct handover *handover;
+	struct doorbell *doorbell;
 	struct qmp *qmp;
 	struct descriptor descriptor;
 	vmm_done *done;		/* of what is under way */
@@ -190,6 +192,18 @@ void vmm_ram_accept(struct vmm *vm, bool ok)
 		note_reason(vm, "nobody takes care of the guest's RAM");
 	if (vm->handover)
 		handover_accept(vm->handover, ok);
+}
+
+/* --- its doorbell --- */
+
+static void on_rung(void *arg)
+{
+	struct vmm *vm = arg;
+
+	hold(vm);
+	if (vm->state == VMM_RUNNING && vm->events.doorbell)
+		vm->events.doorbell(vm->arg);
+	leave(vm);
 }
 
 /* --- its control socket --- */
@@ -390,6 +404,10 @@ static int attach(struct vmm *vm, const struct vmm_config *config, struct launch
 	if (!vm->handover)
 		return -ENOMEM;
 	qemu->handover = -1;
+	vm->doorbell = doorbell_create(vm->base, qemu->doorbell, on_rung, vm);
+	if (!vm->doorbell)
+		return -ENOMEM;
+	qemu->doorbell = -1;
 	vm->qmp = qmp_create(vm->base, qemu->qmp, &qmp_handler, vm);
 	if (!vm->qmp)
 		return -ENOMEM;
@@ -448,6 +466,7 @@ void vmm_destroy(struct vmm *vm)
 	cleanup_close(&vm->pidfd);
 	qmp_destroy(vm->qmp);
 	handover_destroy(vm->handover);
+	doorbell_destroy(vm->doorbell);
 	console_destroy(vm->console);
 	leave(vm);
 }

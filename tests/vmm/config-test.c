@@ -12,7 +12,7 @@ static struct vmm_config config(bool clone)
 {
 	return (struct vmm_config){ .name = "a,b", .accel = VMM_ACCEL_TCG, .ram_bytes = 64u << 20,
 				    .cpus = 3, .cmdline = "answer=42,43", .clone = clone,
-				    .tap_fd = 9, .mac = { 2, 0, 0, 0xab, 0, 1 } };
+				    .tap_fd = 9, .window_fd = -1, .mac = { 2, 0, 0, 0xab, 0, 1 } };
 }
 
 /* Return: the value that follows `option` and begins with `begin`, or NULL. */
@@ -84,6 +84,10 @@ static void a_booting_vm_has_a_kernel_and_shared_ram(void)
 	CU_ASSERT_PTR_NOT_NULL(strstr(value(argv, "-append", "console=ttyS0"),
 				      "mitigations=off"));
 	CU_ASSERT_PTR_NOT_NULL(strstr(value(argv, "-append", "console=ttyS0"), " answer=42,43"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(value(argv, "-machine", "q35"), "max-ram-below-4g=2G"));
+	CU_ASSERT_PTR_NOT_NULL(value(argv, "-device",
+				     "isa-debugcon,iobase=0x520,readback=0x53,chardev=doorbell"));
+	CU_ASSERT_PTR_NOT_NULL(value(argv, "-device", "vmgenid,guid=auto"));
 	CU_ASSERT_TRUE(has(argv, "-kernel"));
 	CU_ASSERT_FALSE(has(argv, "-incoming"));
 	for (int i = 0; argv[i]; i++)

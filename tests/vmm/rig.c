@@ -97,8 +97,9 @@ static void on_ram_mapped(void *arg, int uffd, uint64_t base, uint64_t length_by
 {
 	struct machine *m = arg;
 
-	(void)base, (void)length_bytes;
+	(void)length_bytes;
 	m->uffd = uffd;
+	m->ram_base = base;
 	vmm_ram_accept(m->vmm, !m->refuse_ram);
 }
 
@@ -107,6 +108,13 @@ static void on_ready(void *arg)
 	struct machine *m = arg;
 
 	m->ready = true;
+}
+
+static void on_doorbell(void *arg)
+{
+	struct machine *m = arg;
+
+	m->rung = true;
 }
 
 static void on_ended(void *arg, const char *why)
@@ -127,7 +135,7 @@ void machine_done(void *arg, int error, const char *why)
 	snprintf(m->why, sizeof(m->why), "%s", why);
 }
 
-static const struct vmm_events vm_events = { on_ram_mapped, on_ready, on_ended };
+static const struct vmm_events vm_events = { on_ram_mapped, on_ready, on_doorbell, on_ended };
 
 int machine_start(struct machine *m, const struct rig *rig, const char *name, int ram_fd,
 		  uint64_t ram_bytes, unsigned cpus, bool clone)
@@ -137,13 +145,16 @@ int machine_start(struct machine *m, const struct rig *rig, const char *name, in
 		.name = name, .shim = rig->shim, .accel = rig->accel, .ram_bytes = ram_bytes,
 		.cpus = cpus, .uid = TEST_UID, .kernel = rig->kernel, .initrd = rig->initrd,
 		.cmdline = rig->cmdline, .clone = clone, .ram_fd = ram_fd,
-		.mac = { 2, 0, 0, 0, 0, 1 },
+		.mac = { 2, 0, 0, 0, 0, 1 }, .window_fd = m->window_fd,
+		.window_offset = m->window_offset, .window_bytes = m->window_bytes,
 	};
 	bool refuse_ram = m->refuse_ram;
 	int ret;
 
 	*m = (struct machine){ .base = rig->base, .uffd = -1, .refuse_ram = refuse_ram };
 	snprintf(m->name, sizeof(m->name), "%s", name);
+	if (!config.window_fd)
+		config.window_fd = -1;
 	ret = tap_open(&m->tap, name);
 	if (ret) {
 		fprintf(stderr, "tap %s: %s\n", name, strerror(-ret));

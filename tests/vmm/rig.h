@@ -24,7 +24,12 @@ struct machine {
 	int xenstore, agent;	/* our ends */
 	struct tap tap;
 	int uffd;
-	bool refuse_ram;
+	uint64_t ram_base;	/* in QEMU */
+	bool refuse_ram;	/* before machine_start(), as is the window */
+	int window_fd;		/* 0: no window */
+	uint64_t window_offset;
+	uint64_t window_bytes;
+	bool rung;
 	bool ready;
 	bool ended;
 	bool done;		/* of the last call */

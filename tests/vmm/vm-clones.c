@@ -29,6 +29,7 @@
 #include "common/io.h"
 #include "common/log.h"
 #include "proto/agent-port.h"
+#include "proto/kmod.h"
 #include "tests/vmm/initrd.h"
 #include "tests/vmm/rig.h"
 
@@ -41,7 +42,12 @@
 #define BOOT_LIMIT_MS 120000
 #define DETAIL_BYTES 600	/* of a console's text, in the message of a failure */
 
-/* Counts on both CPUs; prints what comes in at the agent's port. */
+#define WINDOW_OFFSET (16 * MIB)
+#define WINDOW_BYTES 8192u
+#define TEXT_OF(number) #number
+#define TEXT(number) TEXT_OF(number)
+
+/* Counts on both CPUs; prints what comes in at the agent's port, and does some of it. */
 static const char script[] =
 	"#!/vmm-test/busybox sh\n"
 	"b=/vmm-test/busybox\n"
@@ -62,8 +68,15 @@ static const char script[] =
 	"	echo \"heard $line\"\n"
 	"	[ \"$line\" = call ] && $b arping -c 1 -I eth0 10.9.8.1 >/dev/null\n"
 	"	[ \"$line\" = off ] && $b poweroff -f\n"
+	"	port=\"bs=1 count=1 seek=$((" TEXT(SFK_DOORBELL_PORT) "))\"\n"
+	"	[ \"$line\" = ring ] && $b dd if=/dev/zero of=/dev/port $port 2>/dev/null\n"
+	"	[ \"$line\" = id ] && echo \"bell $($b dd if=/dev/port ${port/seek/skip} \\\n"
+	"		2>/dev/null | $b hexdump -e '\"%d\"')\"\n"
+	"	[ \"$line\" = forks ] && echo \"forks $($b dmesg | \\\n"
+	"		$b grep -c 'virtual machine fork').\"\n"
 	"done <$agent &\n"
 	"echo \"cpus $($b nproc)\"\n"
+	"$b grep 'System RAM' /proc/iomem\n"
 	"last=$(($($b nproc) - 1))\n"
 	"$b taskset -p $((1 << last)) $$ >/dev/null\n"
 	"i=0\n"
@@ -218,6 +231,115 @@ static void clones_are_quiet_until_they_speak(struct machine *clones)
 	check(frames, "a clone's network works", clones[0].text);
 }
 
+static void the_guest_hears_how_often_it_was_cloned(struct machine *m, unsigned times)
+{
+	char word[16];
+
+	snprintf(word, sizeof(word), "forks %u.", times);
+	for (int i = 0; i < 100 && !strstr(m->text, word); i++) {
+		dprintf(m->agent, "forks\n");
+		machine_await_text(m, word, 200);
+	}
+	check(strstr(m->text, word), "the guest's kernel knows that it is a clone, or not",
+	      m->text);
+}
+
+static void the_bell_rings(struct machine *m)
+{
+	m->rung = false;
+	dprintf(m->agent, "id\nring\n");
+	check(machine_await(m, &m->rung, 10000), "the guest rings the bell", m->text);
+	check(machine_await_text(m, "bell " TEXT(83), 10000), "the bell has its mark", m->text);
+	_Static_assert(SFK_DOORBELL_ID == 83, "as in the text");
+}
+
+/* proto/kmod.h counts on it: RAM up to 2 GiB, the rest from 4 GiB on. */
+static void ram_lies_where_it_should(struct machine *m, uint64_t bytes)
+{
+	char high[64];
+
+	snprintf(high, sizeof(high), "100000000-%llx : System RAM",
+		 (unsigned long long)(bytes + SFK_LOW_GFNS * 4096 - 1));
+	check(!strstr(m->text, "100000000-") == (bytes <= SFK_LOW_GFNS * 4096), "RAM above 4 GiB",
+	      m->text);
+	check(bytes <= SFK_LOW_GFNS * 4096 || strstr(m->text, high), "all of it", m->text);
+}
+
+/* What a process has in its memory at `at`. */
+static bool memory_is(pid_t pid, uint64_t at, const void *bytes, size_t len)
+{
+	_cleanup_free_ char *seen = malloc(len);
+	char path[32];
+	_cleanup_fd_ int fd = -1;
+
+	snprintf(path, sizeof(path), "/proc/%d/mem", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	return pread(fd, seen, len, (off_t)at) == (ssize_t)len && !memcmp(seen, bytes, len);
+}
+
+static void a_window_lies_over_the_ram(const struct rig *rig)
+{
+	struct machine *m = calloc(1, sizeof(*m));
+	_cleanup_fd_ int ram = rig_memfd(64 * MIB), window = rig_memfd(WINDOW_BYTES + 4096);
+	char text[WINDOW_BYTES], next[4096];
+
+	memset(next, 'r', sizeof(next));
+	check(pwrite(ram, next, sizeof(next), WINDOW_OFFSET) == sizeof(next) &&
+	      pwrite(ram, next, sizeof(next), WINDOW_OFFSET - 4096) == sizeof(next) &&
+	      pwrite(ram, next, sizeof(next), WINDOW_OFFSET + WINDOW_BYTES) == sizeof(next),
+	      "RAM", "");
+	m->window_fd = window;
+	m->window_offset = WINDOW_OFFSET;
+	m->window_bytes = WINDOW_BYTES;
+	check(!machine_start(m, rig, "window", ram, 64 * MIB, 1, true), "a start", m->why);
+	check(machine_await(m, &m->ready, 10000), "a clone with a window waits", m->why);
+	memset(text, 'w', sizeof(text));
+	check(pwrite(window, text, sizeof(text), 0) == sizeof(text), "the window", "");
+	check(memory_is(vmm_pid(m->vmm), m->ram_base + WINDOW_OFFSET, text, sizeof(text)),
+	      "the window is seen where it should be, and as it is written", "");
+	check(memory_is(vmm_pid(m->vmm), m->ram_base + WINDOW_OFFSET - 4096, next, sizeof(next)),
+	      "RAM before it", "");
+	check(memory_is(vmm_pid(m->vmm), m->ram_base + WINDOW_OFFSET + WINDOW_BYTES, next,
+			sizeof(next)), "RAM behind it", "");
+	machine_stop(m);
+	free(m);
+}
+
+static void bad_windows_are_refused(const struct rig *rig)
+{
+	static const struct { uint64_t offset, bytes; bool clone; } bad[] = {
+		{ 64 * MIB, 4096, true }, { 64 * MIB - 4096, 8192, true }, { 0, 0, true },
+		{ 4096, 4000, true }, { 4000, 4096, true }, { UINT64_MAX - 4095, 8192, true },
+		{ 0, 16384, true }, { 0, 4096, false },
+	};
+	_cleanup_fd_ int ram = rig_memfd(64 * MIB), window = rig_memfd(WINDOW_BYTES);
+	struct machine *m = calloc(1, sizeof(*m));
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		m->window_fd = window;
+		m->window_offset = bad[i].offset;
+		m->window_bytes = bad[i].bytes;
+		check(machine_start(m, rig, "bad", ram, 64 * MIB, 1, bad[i].clone) == -EINVAL &&
+		      strstr(m->why, "window"), "a window that does not fit", m->why);
+		machine_stop(m);
+	}
+	free(m);
+}
+
+/* The shim alone, in front of a program that is none of ours: it ends it, with a sentence. */
+static void a_malformed_environment_ends_the_program(const struct rig *rig)
+{
+	static const char *const bad[] = { "", "3", "3,4", "3,4,x", "3,4,5,", "3,4,5,6", "3,4,5,6,7",
+					   "3,4,5,6,7,8x", "3,4,5,-1,0,4096", "3,4,5,6,7,8,9" };
+	char line[PATH_MAX + 128];
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		snprintf(line, sizeof(line), "SF_UFFD='%s' LD_PRELOAD='%s' /bin/true 2>&1 | "
+			 "grep -q 'uffd shim: .*malformed'", bad[i], rig->shim);
+		check(!system(line), "the shim refuses a malformed environment", bad[i]);
+	}
+}
+
 static void clones_go_on_from_the_same_instant(struct machine *parent, const struct rig *rig,
 					       int ram, uint64_t ram_bytes, unsigned cpus)
 {
@@ -270,6 +392,7 @@ static void clones_go_on_from_the_same_instant(struct machine *parent, const str
 		snprintf(word, sizeof(word), "heard you are %d\r", i + 1);
 		check(machine_await_text(&clones[i], word, 5000), "a clone hears its own port",
 		      clones[i].text);
+		the_guest_hears_how_often_it_was_cloned(&clones[i], 1);
 	}
 	clones_are_quiet_until_they_speak(clones);
 	check(vmm_save(clones[0].vmm, fd, machine_done, &clones[0]) == -EOPNOTSUPP,
@@ -278,6 +401,7 @@ static void clones_go_on_from_the_same_instant(struct machine *parent, const str
 		machine_stop(&clones[i]);
 	free(clones);
 	check(!machine_cont(parent), "the parent continues", parent->why);
+	the_guest_hears_how_often_it_was_cloned(parent, 0);
 }
 
 static void calls_that_do_not_fit_are_refused(struct machine *m, int fd)
@@ -435,6 +559,8 @@ static bool boot(struct machine *m, const struct rig *rig, int ram, uint64_t byt
 	check(strstr(m->text, "port " XENSTORE_PORT_NAME), "the guest has XenStore's port",
 	      m->text);
 	check(strstr(m->text, "port " AGENT_PORT_NAME), "the guest has the agent's port", m->text);
+	ram_lies_where_it_should(m, bytes);
+	the_bell_rings(m);
 	return true;
 }
 
@@ -519,6 +645,9 @@ int main(void)
 		printf("%s: %s\n", vmm_accel_name(rig.accel), why);
 		bad_starts_are_refused(&rig);
 		a_shim_that_cannot_load_is_noticed(&rig);
+		a_malformed_environment_ends_the_program(&rig);
+		bad_windows_are_refused(&rig);
+		a_window_lies_over_the_ram(&rig);
 		qemu_ends_with_who_started_it(&rig);
 		test_machine(&rig, SMALL_BYTES, 1, "512 MB, 1 CPU", a_killed_qemu_is_reported);
 		test_machine(&rig, LARGE_BYTES, 2, "4 GB, 2 CPUs", a_guest_may_end_its_vm);
