@@ -4,14 +4,22 @@
  *
  * A segment has two tables. The netdev one is on its own interfaces alone: on the tunnel it keeps
  * the gateway, which every host has with the same MAC and address, from being seen by the others;
- * on each tap it holds the VM to the MAC and address assigned to it. The hook is before the bridge,
- * so that not even the bridge's learning sees a frame that was refused. A port's chain has the
- * policy drop: a chain without rules is a port that is shut.
+ * on each tap it holds the VM to the MAC and addresses assigned to it. The hook is before the
+ * bridge, so that not even the bridge's learning sees a frame that was refused. A port's chain has
+ * the policy drop: a chain without rules is a port that is shut.
+ *
+ * Of ICMPv6 a port lets in errors, pings, and what ARP is to IPv4: solicitations and advertisements
+ * of neighbours that have no other form than the ordinary one, that is the ICMPv6 message right
+ * behind the IPv6 header, alone or with the one option that names the sender's MAC. So all of it
+ * can be looked at, and must be the port's own; nothing hides behind other headers. (Linux takes no
+ * such message out of fragments, RFC 6980.) A VM does not ask whether somebody has its address,
+ * plays no router and redirects nobody. Reports of multicast groups are what every kernel sends
+ * when it gets an address, and of no use here: they are dropped and not counted.
  *
  * The inet one guards the host and the way out. A guest gets an answer to a ping from the gateway,
  * what belongs to a connection that the host made, and the outside by NAT. Everything else is
- * dropped: the host itself, other segments (each by the rules of the one it would come to), and the
- * other hosts of the cluster. The latter, and anything to the tunnel's port, because NAT would lend
+ * dropped: all IPv6 (which the bridge has turned off as well), the host itself, other segments (each
+ * by the rules of the one it would come to), and the other hosts of the cluster. The latter, and anything to the tunnel's port, because NAT would lend
  * the guest its host's address there, and with it the right to put frames into any segment. Tunnel
  * frames are accepted from peers only.
  *
@@ -93,7 +101,10 @@ static const char segment_rules[] =
 	"	}\n"
 	"}\n";
 
-/* Arguments: table, ID, tap, MAC, address. */
+/*
+ * Arguments: table, ID, tap, MAC, address, its two IPv6 addresses, both in hexadecimal, MAC in
+ * hexadecimal. 24 bytes are a neighbour message without options, 32 one with a MAC.
+ */
 static const char port_rules[] =
 	"create chain netdev %1$s p%2$x {"
 	" type filter hook ingress device \"%3$s\" priority 0; policy drop; }\n"
@@ -101,6 +112,21 @@ static const char port_rules[] =
 	"add rule netdev %1$s p%2$x ip saddr %5$s accept\n"
 	"add rule netdev %1$s p%2$x arp hlen 6 arp plen 4"
 	" arp saddr ether %4$s arp saddr ip %5$s accept\n"
+	"add rule netdev %1$s p%2$x icmpv6 type { mld-listener-query, mld-listener-report,"
+	" mld-listener-done, mld2-listener-report } drop\n"
+	"add rule netdev %1$s p%2$x ip6 saddr != { %6$s } counter drop\n"
+	"add rule netdev %1$s p%2$x meta protocol ip6 meta l4proto != icmpv6 accept\n"
+	"add rule netdev %1$s p%2$x frag frag-off != 0 accept\n"
+	"add rule netdev %1$s p%2$x icmpv6 type { destination-unreachable, packet-too-big,"
+	" time-exceeded, parameter-problem, echo-request, echo-reply } accept\n"
+	"add rule netdev %1$s p%2$x ip6 nexthdr icmpv6 ip6 length 32"
+	" icmpv6 type nd-neighbor-solicit @th,192,64 0x0101%8$s accept\n"
+	"add rule netdev %1$s p%2$x ip6 nexthdr icmpv6 ip6 length 24"
+	" icmpv6 type nd-neighbor-solicit accept\n"
+	"add rule netdev %1$s p%2$x ip6 nexthdr icmpv6 ip6 length 32"
+	" icmpv6 type nd-neighbor-advert @th,64,128 { %7$s } @th,192,64 0x0201%8$s accept\n"
+	"add rule netdev %1$s p%2$x ip6 nexthdr icmpv6 ip6 length 24"
+	" icmpv6 type nd-neighbor-advert @th,64,128 { %7$s } accept\n"
 	"add rule netdev %1$s p%2$x counter drop\n";
 
 static const char forward_rules[] =
@@ -232,26 +258,72 @@ int filter_remove_peer(struct nft_ctx *nft, uint32_t vni, struct in_addr peer)
 		   names.table, text_of(peer, address));
 }
 
+/* What the rules of a port are about, as text. */
+struct port_texts {
+	char tap[IF_NAMESIZE];
+	char mac[NAMES_MAC_TEXT_BYTES];
+	char mac_digits[2 * VNET_MAC_BYTES + 1];
+	char address[INET_ADDRSTRLEN];
+	char addresses6[2 * INET6_ADDRSTRLEN + 2];
+	char numbers6[2 * (2 + 2 * sizeof(struct in6_addr)) + 3];
+};
+
+/* Puts the hexadecimal digits of bytes, and a zero, at `text`. Return: where the zero is. */
+static char *put_digits(char *text, const uint8_t *bytes, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		text += sprintf(text, "%02x", bytes[i]);
+	return text;
+}
+
+static void texts_of_port(uint32_t vni, unsigned id, struct in_addr address,
+			  struct port_texts *texts)
+{
+	char link_local[INET6_ADDRSTRLEN], text[INET6_ADDRSTRLEN], *number = texts->numbers6;
+	struct in6_addr addresses[2];
+	uint8_t mac[VNET_MAC_BYTES];
+
+	names_of_tap(vni, id, texts->tap);
+	names_of_mac(vni, id, texts->mac);
+	text_of(address, texts->address);
+	vnet_mac(vni, id, mac);
+	put_digits(texts->mac_digits, mac, sizeof(mac));
+	vnet_link_local(mac, &addresses[0]);
+	vnet_address6(vni, id, &addresses[1]);
+	inet_ntop(AF_INET6, &addresses[0], link_local, sizeof(link_local));
+	inet_ntop(AF_INET6, &addresses[1], text, sizeof(text));
+	snprintf(texts->addresses6, sizeof(texts->addresses6), "%s, %s", link_local, text);
+	for (size_t i = 0; i < ARRAY_SIZE(addresses); i++) {
+		number = stpcpy(number, i ? ", 0x" : "0x");
+		number = put_digits(number, addresses[i].s6_addr, sizeof(addresses[i]));
+	}
+}
+
+static int add_port_rules(struct nft_ctx *nft, const char *table, unsigned id,
+			  const struct port_texts *texts)
+{
+	return run(nft, port_rules, table, id, texts->tap, texts->mac, texts->address,
+		   texts->addresses6, texts->numbers6, texts->mac_digits);
+}
+
 /* Newer kernels keep the chain of a tap that is gone; then it is made anew. */
 int filter_open_port(struct nft_ctx *nft, uint32_t vni, unsigned id, struct in_addr address,
 		     const struct why *why)
 {
-	char tap[IF_NAMESIZE], mac[NAMES_MAC_TEXT_BYTES], text[INET_ADDRSTRLEN];
 	struct names_segment names;
+	struct port_texts texts;
 	int error;
 
 	names_of_segment(vni, &names);
-	names_of_tap(vni, id, tap);
-	names_of_mac(vni, id, mac);
-	text_of(address, text);
-	error = run(nft, port_rules, names.table, id, tap, mac, text);
+	texts_of_port(vni, id, address, &texts);
+	error = add_port_rules(nft, names.table, id, &texts);
 	if (error == -EEXIST) {
 		error = run(nft, "delete chain netdev %s p%x\n", names.table, id);
 		if (!error)
-			error = run(nft, port_rules, names.table, id, tap, mac, text);
+			error = add_port_rules(nft, names.table, id, &texts);
 	}
 	if (error)
-		why_set(why, error, "cannot set the packet filter of %s", tap);
+		why_set(why, error, "cannot set the packet filter of %s", texts.tap);
 	return error;
 }
 

@@ -40,8 +40,8 @@ int filter_add_peer(struct nft_ctx *nft, uint32_t vni, struct in_addr peer);
 int filter_remove_peer(struct nft_ctx *nft, uint32_t vni, struct in_addr peer);
 
 /*
- * Lets frames of VM `id` in at its tap, which must exist, if they come from its MAC and `address`;
- * everything else that comes in there is counted and dropped.
+ * Lets frames of VM `id` in at its tap, which must exist, if they come from its MAC, and `address`
+ * or one of its IPv6 addresses; everything else that comes in there is counted and dropped.
  */
 int filter_open_port(struct nft_ctx *nft, uint32_t vni, unsigned id, struct in_addr address,
 		     const struct why *why);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What interfaces, tables and MACs of a segment are called. */
+/* What interfaces, tables, MACs and IPv6 addresses of a segment are called. */
 #include "host/vnet/names.h"
 
 #include <stdio.h>
@@ -18,6 +18,25 @@ void vnet_mac(uint32_t vni, unsigned id, uint8_t mac[VNET_MAC_BYTES])
 	mac[3] = (uint8_t)vni;
 	mac[4] = (uint8_t)(id >> 8);
 	mac[5] = (uint8_t)id;
+}
+
+void vnet_address6(uint32_t vni, unsigned id, struct in6_addr *address)
+{
+	const uint32_t host = id + 1;	/* ::0 would be that of any router (RFC 4291, 2.6.1) */
+
+	*address = (struct in6_addr){ .s6_addr = {
+		0xfd, 0x53, 0xf1, 0xac, (uint8_t)(vni >> 16), (uint8_t)(vni >> 8), (uint8_t)vni, 0,
+		[12] = (uint8_t)(host >> 24), (uint8_t)(host >> 16), (uint8_t)(host >> 8),
+		(uint8_t)host,
+	} };
+}
+
+void vnet_link_local(const uint8_t mac[VNET_MAC_BYTES], struct in6_addr *address)
+{
+	*address = (struct in6_addr){ .s6_addr = {
+		0xfe, 0x80,
+		[8] = mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5],
+	} };
 }
 
 void names_of_segment(uint32_t vni, struct names_segment *names)

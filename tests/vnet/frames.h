@@ -15,11 +15,13 @@ struct frame {
 	size_t len;
 };
 
-/* Someone with a MAC and an address, and the tap where its frames go in and out. */
+/* Someone with a MAC and addresses, and the tap where its frames go in and out. */
 struct vm {
 	int fd;
 	uint8_t mac[6];
 	struct in_addr ip;
+	struct in6_addr ip6;
+	struct in6_addr link_local;
 };
 
 #define ARP_REQUEST 1

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <linux/if_packet.h>
 #include <net/if.h>
+#include <netinet/icmp6.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -15,8 +16,10 @@
 
 #include "common/cleanup.h"
 #include "host/vnet/embed.h"
+#include "host/vnet/netif.h"
 #include "host/vnet/vnet.h"
 #include "tests/vnet/frames.h"
+#include "tests/vnet/frames6.h"
 #include "tests/vnet/world.h"
 
 #define HOSTS 2			/* of the segments; a third host is a stranger */
@@ -28,15 +31,17 @@
 #define OTHER_GATEWAY "10.72.0.254"
 #define SERVICE 4444
 #define TUNNEL_PORT 4789
+#define HOST6 "fd00:1972::1"		/* of host 1 and of host 3, on the wire */
+#define OTHER_HOST6 "fd00:1972::3"
 #define VXLAN_HEADER_BYTES 8
 
 static struct vnet_segment *here, *there, *other_here;
 static struct vm guest = { .fd = -1 }, sibling = { .fd = -1 }, stranger = { .fd = -1 };
 static uint8_t gateway[6];
 
-/* Lets the guest say something to `to`, then to the wire, where it is heard. After this, what was
- * said first has come where it comes to. */
-static void say_and_be_heard(struct in_addr to, uint16_t port, const char *text)
+/* Lets the guest send a frame, then say something to the wire, where it is heard. After this, the
+ * frame has come where it comes to. */
+static void send_and_be_heard(const struct frame *first)
 {
 	struct timeval limit = { .tv_sec = 2 };
 	_cleanup_fd_ int wire = -1;
@@ -46,12 +51,19 @@ static void say_and_be_heard(struct in_addr to, uint16_t port, const char *text)
 	CU_ASSERT_TRUE_FATAL(world_enter(0));
 	wire = world_udp(SERVICE);
 	setsockopt(wire, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-	frame_udp(&frame, &guest, gateway, to, port, text, 0, false);
-	CU_ASSERT_TRUE(vm_send(&guest, &frame));
+	CU_ASSERT_TRUE(vm_send(&guest, first));
 	frame_udp(&frame, &guest, gateway, embed_address(254), SERVICE, "heard", 0, false);
 	CU_ASSERT_TRUE(vm_send(&guest, &frame));
 	CU_ASSERT_TRUE(recv(wire, heard, sizeof(heard), 0) > 0);
 	CU_ASSERT_STRING_EQUAL(heard, "heard");
+}
+
+static void say_and_be_heard(struct in_addr to, uint16_t port, const char *text)
+{
+	struct frame frame;
+
+	frame_udp(&frame, &guest, gateway, to, port, text, 0, false);
+	send_and_be_heard(&frame);
 }
 
 static bool heard_nothing(int socket)
@@ -244,6 +256,95 @@ static void a_host_forwards_for_segments_only(void)
 	CU_ASSERT_TRUE(heard_nothing(wire));
 }
 
+/* Frames of a segment are not for the hosts' own IPv6. */
+static void no_interface_of_a_segment_has_ipv6(void)
+{
+	static const char *const interfaces[] = { "sfb000015", "sfx000015", "sft000015-0" };
+
+	CU_ASSERT_TRUE_FATAL(world_enter(1));
+	for (size_t i = 0; i < ARRAY_SIZE(interfaces); i++)
+		CU_ASSERT_TRUE(world_ipv6_is_off(interfaces[i]));
+}
+
+/* Turns IPv6 on in hosts 1 and 3, as a careless operator would, and gives them addresses. */
+static bool turn_on_ipv6(void)
+{
+	const struct in6_addr host = ip6(HOST6), other = ip6(OTHER_HOST6);
+	struct in6_addr link_local;
+
+	vnet_link_local(gateway, &link_local);
+	return world_enter(3) && world_turn_on_ipv6("eth0", &other) && world_enter(1) &&
+	       world_turn_on_ipv6("eth0", &host) && world_turn_on_ipv6("sfb000015", &link_local) &&
+	       !netif_set_sysctl(1, "ipv6/conf/all/forwarding");
+}
+
+/* What can be tried on the gateway by IPv6; none of it may be answered, or heard by the service. */
+static void try_the_gateway(int service)
+{
+	const struct in6_addr host = ip6(HOST6);
+	struct to6 to = { .mac = { 0 } };
+	struct frame frame;
+
+	memcpy(to.mac, gateway, sizeof(to.mac));
+	vnet_link_local(gateway, &to.ip);
+	frame_udp6(&frame, &guest, &to, SERVICE, "to the gateway");
+	send_and_be_heard(&frame);
+	frame_neighbour(&frame, &guest, &to, ND_NEIGHBOR_SOLICIT, &to.ip, guest.mac);
+	send_and_be_heard(&frame);
+	frame_ping6(&frame, &guest, &to);
+	send_and_be_heard(&frame);
+	to.ip = host;
+	frame_udp6(&frame, &guest, &to, SERVICE, "to the host");
+	send_and_be_heard(&frame);
+	frame_neighbour(&frame, &guest, &everyone6, ND_NEIGHBOR_SOLICIT, &host, guest.mac);
+	send_and_be_heard(&frame);
+	CU_ASSERT_TRUE(heard_nothing(service));
+	while (vm_recv(&guest, &frame, 0)) {
+		CU_ASSERT_FALSE(frame_is_icmp6(&frame, ND_NEIGHBOR_ADVERT));
+		CU_ASSERT_FALSE(frame_is_icmp6(&frame, ICMP6_ECHO_REPLY));
+	}
+}
+
+/* The rules hold by themselves, should somebody turn on what the segment turned off. */
+static void the_host_is_closed_to_ipv6(void)
+{
+	_cleanup_fd_ int service = -1;
+
+	if (!world_has_ipv6())
+		return;
+	CU_ASSERT_TRUE_FATAL(world_enter(1));
+	service = world_udp6(SERVICE);
+	try_the_gateway(service);
+	CU_ASSERT_TRUE_FATAL(turn_on_ipv6());
+	try_the_gateway(service);
+}
+
+static void no_ipv6_leaves_a_segment(void)
+{
+	struct sockaddr_in6 to = {
+		.sin6_family = AF_INET6, .sin6_addr = ip6(OTHER_HOST6),
+		.sin6_port = htons(SERVICE),
+	};
+	_cleanup_fd_ int there6 = -1, here6 = -1;
+	struct to6 away = { .ip = to.sin6_addr };
+	struct frame frame;
+	char byte;
+
+	if (!world_has_ipv6())
+		return;
+	CU_ASSERT_TRUE_FATAL(turn_on_ipv6());
+	here6 = world_udp6(0);
+	CU_ASSERT_TRUE_FATAL(world_enter(3));
+	there6 = world_udp6(SERVICE);
+	/* The host itself gets there; so would the guest, if it were let. */
+	CU_ASSERT_EQUAL(sendto(here6, "x", 1, 0, (struct sockaddr *)&to, sizeof(to)), 1);
+	CU_ASSERT_EQUAL(recv(there6, &byte, 1, 0), 1);
+	memcpy(away.mac, gateway, sizeof(away.mac));
+	frame_udp6(&frame, &guest, &away, SERVICE, "to the outside");
+	send_and_be_heard(&frame);
+	CU_ASSERT_TRUE(heard_nothing(there6));
+}
+
 static bool build(void)
 {
 	here = world_segment(1, HOSTS, VNI, BASE, GATEWAY);
@@ -269,6 +370,9 @@ int main(void)
 		{ "a peer cannot play the gateway", a_peer_cannot_play_the_gateway },
 		{ "a peer cannot use our gateway", a_peer_cannot_use_our_gateway },
 		{ "a host forwards for segments only", a_host_forwards_for_segments_only },
+		{ "no interface of a segment has IPv6", no_interface_of_a_segment_has_ipv6 },
+		{ "the host is closed to IPv6", the_host_is_closed_to_ipv6 },
+		{ "no IPv6 leaves a segment", no_ipv6_leaves_a_segment },
 	};
 	pid_t router;
 	int result = 1;

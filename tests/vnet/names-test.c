@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Names and MACs: unique per VNI and ID, short enough, and recognised again. */
+/* Names, MACs and IPv6 addresses: unique per VNI and ID, short enough, and recognised again. */
 #include <CUnit/Basic.h>
 #include <CUnit/CUnit.h>
+#include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +20,33 @@ static void macs_differ_and_are_local(void)
 	CU_ASSERT_NOT_EQUAL(memcmp(a, b, 6), 0);
 	vnet_mac(0xabcdee, 0x1234, b);
 	CU_ASSERT_NOT_EQUAL(memcmp(a, b, 6), 0);
+}
+
+static void ipv6_addresses_have_vni_and_id(void)
+{
+	static const struct {
+		uint32_t vni;
+		unsigned id;
+		const char *address, *link_local;
+	} all[] = {
+		{ 0x1, 0, "fd53:f1ac:0:100::1", "fe80::4400:ff:fe01:0" },
+		{ 0xabcdef, 0x1234, "fd53:f1ac:abcd:ef00::1235", "fe80::44ab:cdff:feef:1234" },
+		{ 0xffffff, 0xfffe, "fd53:f1ac:ffff:ff00::ffff", "fe80::44ff:ffff:feff:fffe" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+		struct in6_addr address, link_local;
+		uint8_t mac[VNET_MAC_BYTES];
+		char text[INET6_ADDRSTRLEN];
+
+		vnet_address6(all[i].vni, all[i].id, &address);
+		CU_ASSERT_STRING_EQUAL(inet_ntop(AF_INET6, &address, text, sizeof(text)),
+				       all[i].address);
+		vnet_mac(all[i].vni, all[i].id, mac);
+		vnet_link_local(mac, &link_local);
+		CU_ASSERT_STRING_EQUAL(inet_ntop(AF_INET6, &link_local, text, sizeof(text)),
+				       all[i].link_local);
+	}
 }
 
 static void longest_names_fit_and_are_ours(void)
@@ -66,6 +94,7 @@ int main(void)
 		return EXIT_FAILURE;
 	suite = CU_add_suite("names", NULL, NULL);
 	CU_add_test(suite, "MACs differ and are local", macs_differ_and_are_local);
+	CU_add_test(suite, "IPv6 addresses have VNI and ID", ipv6_addresses_have_vni_and_id);
 	CU_add_test(suite, "longest names fit and are ours", longest_names_fit_and_are_ours);
 	CU_add_test(suite, "names of others are not ours", names_of_others_are_not_ours);
 	CU_basic_set_mode(CU_BRM_VERBOSE);

@@ -8,6 +8,9 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_addr.h>
+#include <net/if.h>
+#include <netlink/route/addr.h>
 #include <nftables/libnftables.h>
 #include <sched.h>
 #include <stdio.h>
@@ -17,6 +20,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "common/io.h"
 #include "common/log.h"
 #include "host/vnet/embed.h"
 #include "host/vnet/netif.h"
@@ -121,6 +125,8 @@ bool world_port(struct vnet_segment *segment, unsigned k, uint32_t vni, const ch
 
 	vnet_mac(vni, id, vm->mac);
 	vm->ip.s_addr = htonl(ntohl(inet_addr(base)) + id);
+	vnet_address6(vni, id, &vm->ip6);
+	vnet_link_local(vm->mac, &vm->link_local);
 	if (!segment || !world_enter(k) || vnet_port_open(segment, id, &vm->fd, why, sizeof(why))) {
 		fprintf(stderr, "port %u of segment %u: %s\n", id, vni, why);
 		return false;
@@ -162,6 +168,23 @@ bool world_no_tables(void)
 	return none;
 }
 
+unsigned world_refused(uint32_t vni, unsigned id)
+{
+	static const char counter[] = "counter packets ";
+	struct nft_ctx *nft = nft_ctx_new(NFT_CTX_DEFAULT);
+	unsigned sum = 0;
+	char command[64];
+
+	snprintf(command, sizeof(command), "list chain netdev sf-%06x p%x\n", vni, id);
+	nft_ctx_buffer_output(nft);
+	if (nft_run_cmd_from_buffer(nft, command))
+		give_up(EXIT_FAILURE, "no rules of a port");
+	for (const char *at = nft_ctx_get_output_buffer(nft); (at = strstr(at, counter)); at++)
+		sum += (unsigned)strtoul(at + strlen(counter), NULL, 10);
+	nft_ctx_free(nft);
+	return sum;
+}
+
 int world_udp(uint16_t port)
 {
 	struct sockaddr_in any = { .sin_family = AF_INET, .sin_port = htons(port) };
@@ -170,6 +193,56 @@ int world_udp(uint16_t port)
 	if (fd < 0 || bind(fd, (struct sockaddr *)&any, sizeof(any)) < 0)
 		give_up(EXIT_FAILURE, "UDP socket");
 	return fd;
+}
+
+int world_udp6(uint16_t port)
+{
+	struct sockaddr_in6 any = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
+	struct timeval limit = { .tv_sec = 2 };
+	int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || bind(fd, (struct sockaddr *)&any, sizeof(any)) < 0)
+		give_up(EXIT_FAILURE, "UDP socket");
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	return fd;
+}
+
+bool world_has_ipv6(void)
+{
+	return access("/proc/sys/net/ipv6", F_OK) == 0;
+}
+
+bool world_ipv6_is_off(const char *interface)
+{
+	char path[128], digit = '1';
+	_cleanup_fd_ int fd = -1;
+
+	snprintf(path, sizeof(path), "/proc/sys/net/ipv6/conf/%s/disable_ipv6", interface);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0)
+		io_read_full(fd, &digit, 1);
+	return digit == '1';
+}
+
+bool world_turn_on_ipv6(const char *interface, const struct in6_addr *address)
+{
+	_cleanup_netif_ struct nl_sock *sock = NULL;
+	struct rtnl_addr *addr = rtnl_addr_alloc();
+	struct nl_addr *local = nl_addr_build(AF_INET6, address, sizeof(*address));
+	int error = -1;
+
+	if (addr && local && !netif_open(&sock) &&
+	    !netif_set_sysctl(1, "ipv6/conf/%s/addr_gen_mode", interface) &&
+	    !netif_set_sysctl(0, "ipv6/conf/%s/disable_ipv6", interface)) {
+		nl_addr_set_prefixlen(local, 64);
+		rtnl_addr_set_ifindex(addr, (int)if_nametoindex(interface));
+		rtnl_addr_set_local(addr, local);
+		rtnl_addr_set_flags(addr, IFA_F_NODAD);
+		error = rtnl_addr_add(sock, addr, NLM_F_CREATE | NLM_F_REPLACE);
+	}
+	nl_addr_put(local);
+	rtnl_addr_put(addr);
+	return !error;
 }
 
 int world_run(const char *suite, const struct world_test *tests, size_t count)

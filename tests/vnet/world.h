@@ -44,8 +44,19 @@ unsigned world_interfaces(const char *prefix);
 /* True if there is no nftables table here. */
 bool world_no_tables(void);
 
-/* A UDP socket on any address of where the thread is. */
+/* How many frames a port has refused and counted; on the host of the port. */
+unsigned world_refused(uint32_t vni, unsigned id);
+
+/* A UDP socket on any address of where the thread is; the second for IPv6, with a limit of 2 s. */
 int world_udp(uint16_t port);
+int world_udp6(uint16_t port);
+
+/* True if this machine's kernel has IPv6 at all; if an interface here has none. */
+bool world_has_ipv6(void);
+bool world_ipv6_is_off(const char *interface);
+
+/* Turns IPv6 on there and adds an address of a network of 64 bits, to be used at once. */
+bool world_turn_on_ipv6(const char *interface, const struct in6_addr *address);
 
 /* Runs the suite and ends with its result: 0 or 1. */
 struct world_test {
