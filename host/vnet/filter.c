@@ -18,10 +18,10 @@
  *
  * The inet one guards the host and the way out. A guest gets an answer to a ping from the gateway,
  * what belongs to a connection that the host made, and the outside by NAT. Everything else is
- * dropped: all IPv6 (which the bridge has turned off as well), the host itself, other segments (each
- * by the rules of the one it would come to), and the other hosts of the cluster. The latter, and anything to the tunnel's port, because NAT would lend
- * the guest its host's address there, and with it the right to put frames into any segment. Tunnel
- * frames are accepted from peers only.
+ * dropped: all IPv6 (which is turned off on the bridge as well), the host itself, other segments
+ * (each by the rules of the one it would come to), and the other hosts of the cluster. The latter,
+ * and anything to the tunnel's port, because NAT would lend the guest its host's address there, and
+ * with it the right to put frames into any segment. Tunnel frames are accepted from peers only.
  *
  * Frames that stay on one bridge come by the forward hook as well where br_netfilter is at work;
  * hence the rules there that let them pass.

@@ -54,10 +54,11 @@ int vnet_peer_remove(struct vnet_segment *segment, struct in_addr underlay);
 
 /*
  * Makes the port of VM `id` (address base + id, MAC vnet_mac(vni, id), and the IPv6 addresses that
- * go with them). Return: 0 and *fd, the caller's, close-on-exec, with virtio-net headers (IFF_VNET_HDR) on every frame; or -errno with a
- * sentence in `why`. -EEXIST: open and not closed yet; -EINVAL: the segment has no such address.
- * Who hands *fd to another process does well to close its own at once: removing a tap takes tens of
- * milliseconds, which the last one to close it waits for.
+ * go with them). Return: 0 and *fd, the caller's, close-on-exec, with virtio-net headers
+ * (IFF_VNET_HDR) on every frame; or -errno with a sentence in `why`. -EEXIST: open and not closed
+ * yet; -EINVAL: the segment has no such address. Who hands *fd to another process does well to
+ * close its own at once: removing a tap takes tens of milliseconds, which the last one to close it
+ * waits for.
  */
 int vnet_port_open(struct vnet_segment *segment, unsigned id, int *fd, char *why, size_t why_bytes);
 
