@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The gate: no frame of a clone leaves under its parent's name.
+ *
+ * A netfilter hook sees every frame before it is queued for the NIC. It is shut in the instant of
+ * the clone; in the parent it is open again before anything else runs, so nothing of the parent's
+ * is lost. In a clone it lets through, for ever, only what is not the parent's: a program that had
+ * half built a packet, or a socket nobody thought of, cannot get it out later.
+ *
+ * Frames that had passed the hook before the instant wait in the queues in front of the driver.
+ * They stay there, by the bit that is also used to lock a queue, until they are thrown away.
+ */
+#include <linux/etherdevice.h>
+#include <linux/if_arp.h>
+#include <linux/if_vlan.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter_netdev.h>
+#include <net/ipv6.h>
+#include <net/sch_generic.h>
+
+#include "snowflock.h"
+
+static enum sfk_gate gate = SFK_GATE_OPEN;
+static const struct sfk_identity *silent;
+
+static bool is_silent4(__be32 address)
+{
+	unsigned int i;
+
+	for (i = 0; i < silent->count4; i++) {
+		if (silent->ip4[i].address == address)
+			return true;
+	}
+	return false;
+}
+
+static bool is_silent6(const struct in6_addr *address)
+{
+	unsigned int i;
+
+	for (i = 0; i < silent->count6; i++) {
+		if (ipv6_addr_equal(&silent->ip6[i].address, address))
+			return true;
+	}
+	return false;
+}
+
+/* An ARP packet of Ethernet and IPv4: who says it, in both ways. */
+struct arp_sender {
+	struct arphdr head;
+	u8 mac[ETH_ALEN];
+	__be32 address;
+} __packed;
+
+static bool arp_is_silent(const struct sk_buff *skb, int at)
+{
+	struct arp_sender buffer;
+	const struct arp_sender *arp = skb_header_pointer(skb, at, sizeof(buffer), &buffer);
+
+	return arp && (ether_addr_equal_unaligned(arp->mac, silent->mac) ||
+		       is_silent4(get_unaligned(&arp->address)));
+}
+
+static bool ip4_is_silent(const struct sk_buff *skb, int at)
+{
+	struct iphdr buffer;
+	const struct iphdr *ip = skb_header_pointer(skb, at, sizeof(buffer), &buffer);
+
+	return ip && is_silent4(ip->saddr);
+}
+
+static bool ip6_is_silent(const struct sk_buff *skb, int at)
+{
+	struct ipv6hdr buffer;
+	const struct ipv6hdr *ip = skb_header_pointer(skb, at, sizeof(buffer), &buffer);
+
+	return ip && is_silent6(&ip->saddr);
+}
+
+static bool is_silent(const struct sk_buff *skb)
+{
+	struct ethhdr buffer;
+	const struct ethhdr *eth = skb_header_pointer(skb, 0, sizeof(buffer), &buffer);
+	int at = ETH_HLEN;
+	__be16 protocol;
+
+	if (!eth || ether_addr_equal_unaligned(eth->h_source, silent->mac))
+		return true;
+	protocol = __vlan_get_protocol(skb, eth->h_proto, &at);
+	switch (protocol) {
+	case htons(ETH_P_ARP):
+		return arp_is_silent(skb, at);
+	case htons(ETH_P_IP):
+		return ip4_is_silent(skb, at);
+	case htons(ETH_P_IPV6):
+		return ip6_is_silent(skb, at);
+	default:
+		return false;
+	}
+}
+
+static unsigned int on_frame(void *priv, struct sk_buff *skb, const struct nf_hook_state *state)
+{
+	switch (READ_ONCE(gate)) {
+	case SFK_GATE_CLOSED:
+		return NF_DROP;
+	case SFK_GATE_CLONE:
+		return is_silent(skb) ? NF_DROP : NF_ACCEPT;
+	default:
+		return NF_ACCEPT;
+	}
+}
+
+static struct nf_hook_ops hook = {
+	.hook = on_frame,
+	.pf = NFPROTO_NETDEV,
+	.hooknum = NF_NETDEV_EGRESS,
+	.priority = INT_MAX,
+};
+
+int sfk_gate_install(struct net_device *dev)
+{
+	int err;
+
+	hook.dev = dev;
+	err = nf_register_net_hook(dev_net(dev), &hook);
+	if (err)
+		hook.dev = NULL;
+	return err;
+}
+
+void sfk_gate_remove(void)
+{
+	if (!hook.dev)
+		return;
+	nf_unregister_net_hook(dev_net(hook.dev), &hook);
+	hook.dev = NULL;
+}
+
+enum sfk_gate sfk_gate_set(enum sfk_gate mode)
+{
+	enum sfk_gate before = gate;
+
+	WRITE_ONCE(gate, sfk_do_gate ? mode : SFK_GATE_OPEN);
+	return before;
+}
+
+void sfk_gate_keep_silent(const struct sfk_identity *parent)
+{
+	silent = parent;
+}
+
+void sfk_gate_freeze(struct net_device *dev)
+{
+	unsigned int i;
+
+	for (i = 0; sfk_do_gate && i < dev->num_tx_queues; i++)
+		set_bit(__QUEUE_STATE_FROZEN, &netdev_get_tx_queue(dev, i)->state);
+}
+
+void sfk_gate_purge(struct net_device *dev)
+{
+	unsigned int i;
+
+	if (!sfk_do_gate)
+		return;
+	qdisc_reset_all_tx_gt(dev, 0);
+	for (i = 0; i < dev->num_tx_queues; i++) {
+		struct netdev_queue *queue = netdev_get_tx_queue(dev, i);
+
+		clear_bit(__QUEUE_STATE_FROZEN, &queue->state);
+		netif_schedule_queue(queue);
+	}
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The instant of a clone: every CPU is in stop_machine(), and the parent and each of its clones
+ * leave it as who they are.
+ */
+#include <linux/io.h>
+#include <linux/ktime.h>
+#include <linux/nmi.h>
+#include <linux/stop_machine.h>
+#include <linux/timekeeping.h>
+
+#include "snowflock.h"
+
+/*
+ * A clock source of few bits wraps around if no timer interrupt reads it for some seconds, and so
+ * does what is read here: only steps forward count.
+ */
+static int wait_for_letter(u64 op)
+{
+	u64 limit_ns = (u64)sfk_wait_s * NSEC_PER_SEC;
+	u64 last_ns = ktime_get_mono_fast_ns();
+	u64 waited_ns = 0;
+
+	while (!sfk_window_has_letter(op)) {
+		u64 now_ns = ktime_get_mono_fast_ns();
+
+		if (now_ns > last_ns)
+			waited_ns += now_ns - last_ns;
+		last_ns = now_ns;
+		if (waited_ns > limit_ns)
+			return -ETIMEDOUT;
+		touch_nmi_watchdog();
+		cpu_relax();
+	}
+	return 0;
+}
+
+static void become_clone(struct sfk_hold *hold)
+{
+	sfk_fork_reseed(&hold->letter);
+	sfk_window_renew();
+	sfk_dead_record();
+	sfk_nic_forget_parent();
+}
+
+/* What stop_machine() runs, on one CPU while the others wait. */
+static int held(void *data)
+{
+	struct sfk_hold *hold = data;
+	u64 dead;
+	int err;
+
+	sfk_nic_quiet();
+	dead = sfk_dead_declare();
+	sfk_window_announce(hold->op, dead, ktime_get_mono_fast_ns() - hold->begin_ns);
+	outb(0, SFK_DOORBELL_PORT);
+	err = wait_for_letter(hold->op);
+	hold->letter_ns = ktime_get_mono_fast_ns();
+	if (err) {
+		sfk_window_give_up();
+	} else {
+		sfk_window_take_letter(&hold->letter);
+		hold->clone = hold->letter.id != hold->id;
+	}
+	if (hold->clone)
+		become_clone(hold);
+	else
+		sfk_nic_go_on();
+	memzero_explicit(hold->letter.entropy, sizeof(hold->letter.entropy));
+	return err;
+}
+
+int sfk_hold(struct sfk_hold *hold)
+{
+	return stop_machine(held, hold, NULL);
+}
