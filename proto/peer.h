@@ -22,10 +22,11 @@
  *        window: of the guest's kernel module (proto/kmod.h), laid over the clones' RAM; 0 pages: none
  *        answered when the QEMUs wait and their memory is in memtap's care
  *   start {number, ticket, snapshot: hex, key: hex, file, pages, descriptor_bytes, dead_bytes, quiesce,
- *          request, checkpoint, cancel: [key…], streams: [s…], clones: [{slot, id, serial}]}
+ *          window?: hex, request, checkpoint, cancel: [key…], streams: [s…], clones: [{slot, id, serial}]}
  *          + descriptor, dead pages and XenStore state → {}    the clones' progress comes as events
  *        dead_bytes: 0, or 1 for each 8 pages of RAM, rounded up to 8: as memtap needs them. Not 0:
- *        the guest is held (proto/kmod.h), and each clone gets a letter, instead of a frame
+ *        the guest is held (proto/kmod.h), and each clone gets a letter, instead of a frame;
+ *        window: what its module has written there, the bytes in front of the letter
  *        snapshot and key as memtap needs them, pages: the UDP port of home's memtap, file: the
  *        snapshot's file for home itself; request: the key of the request that made this instant,
  *        answered in every clone; quiesce: the number its agent got quiet by; cancel: requests that
