@@ -30,17 +30,22 @@ enum condition {
 	KVM = 1 << 4,
 };
 
+#define IPV6_OPTIONS \
+	"sysctl.net.ipv6.conf.default.accept_ra=0 " \
+	"sysctl.net.ipv6.conf.default.router_solicitations=0 " \
+	"sysctl.net.ipv6.conf.default.dad_transmits=0 "
+
 /*
  * What every guest's kernel is told. A kernel that panics ends the VM at once (with -no-reboot).
  * The rest keeps a kernel that wakes up in a clone from doing what nobody asked for, because all of
  * it is cold there: statistics of memory pressure, security modules that have no policy, auditing,
- * groups of terminals, compaction ahead, announcements of IPv6 addresses on a segment that has none;
- * wiping or joining pages that must come over the network first. And a clone may have to wait for
- * its memory, which is no stall.
+ * groups of terminals, compaction ahead, IPv6's search for routers and for duplicates of addresses
+ * that cannot have one; wiping or joining pages that must come over the network first. And a clone
+ * may have to wait for its memory, which is no stall.
  */
 #define KERNEL_OPTIONS \
 	"console=ttyS0 panic=-1 quiet cryptomgr.notests init_on_alloc=0 psi=0 lsm= audit=0 " \
-	"noautogroup sysctl.vm.compaction_proactiveness=0 ipv6.disable_ipv6=1 " \
+	"noautogroup sysctl.vm.compaction_proactiveness=0 " IPV6_OPTIONS \
 	"transparent_hugepage=madvise nowatchdog rcupdate.rcu_cpu_stall_suppress=1"
 
 #define TEXT_OF(number) #number
