@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define MAX_STRUCT_BYTES 128u /* in any frame of the agent's but data */
 
@@ -22,7 +23,7 @@ struct agent_port {
 /* The least payload of every type that the agent sends; -1: not the agent's to send. */
 static const int least_payload[AGENT_TYPES] = {
 	[0] = -1,
-	[AGENT_HELLO] = sizeof(struct agent_hello),
+	[AGENT_HELLO] = offsetof(struct agent_hello, window), /* what every version has */
 	[AGENT_QUIESCE] = -1,
 	[AGENT_QUIESCED] = sizeof(struct agent_quiesce),
 	[AGENT_RESUME] = -1,
@@ -37,6 +38,7 @@ static const int least_payload[AGENT_TYPES] = {
 	[AGENT_STORED] = sizeof(struct agent_status),
 	[AGENT_DATA] = 0,
 	[AGENT_CREDIT] = sizeof(struct agent_credit),
+	[AGENT_MODULE] = sizeof(struct agent_window),
 };
 
 static void break_port(struct agent_port *port, const char *why)
@@ -67,6 +69,7 @@ static const void *frame_payload(struct evbuffer *in, const struct agent_frame *
 {
 	if (f->type == AGENT_DATA)
 		return evbuffer_pullup(in, f->length);
+	memset(aligned, 0, MAX_STRUCT_BYTES);
 	evbuffer_copyout(in, aligned, f->length);
 	return aligned;
 }

@@ -13,7 +13,9 @@ struct agent_port;
 struct event_base;
 
 struct agent_port_events {
-	/* A frame, its payload borrowed. Payloads of fixed types have at least their struct's size.
+	/*
+	 * A frame, its payload borrowed. Payloads of fixed types have at least their struct's size,
+	 * with zeros for what an agent of another version did not send in its AGENT_HELLO.
 	 */
 	void (*frame)(void *arg, const struct agent_frame *frame, const void *payload);
 	/* The port broke, or ended (`why` is NULL); only agent_port_free() is left. */

@@ -3,16 +3,16 @@
 #define _GNU_SOURCE
 #include "host/sfd/clone.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <event2/event.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/cleanup.h"
 #include "common/io.h"
 #include "common/log.h"
+#include "host/sfd/window.h"
 
 #define PREPARE_LIMIT_S 30
 #define LOAD_LIMIT_S	30
@@ -23,7 +23,6 @@ static struct clone *to_clone(struct vm *vm)
 	return (struct clone *)vm; /* vm is its first member */
 }
 _Static_assert(offsetof(struct clone, vm) == 0, "to_clone");
-_Static_assert(sizeof(((struct agent_resume *)NULL)->request) == SF_XS_KEY_MAX, "any key fits");
 
 static void turn_within(struct clone *c, int seconds)
 {
@@ -44,15 +43,25 @@ void clone_clear(struct clone *c)
 	vm_stop(&c->vm);
 	if (c->in_pager)
 		pager_clone_gone(c->lot->family->pager, c->pager_vm);
+	cleanup_close(&c->window_fd);
+	c->window_fd = -1;
 	clone_io_clear(c);
+}
+
+/* Frees one that is in no list, and whose VM does not run. */
+static void clone_drop(struct clone *c)
+{
+	cleanup_close(&c->window_fd);
+	if (c->turn)
+		event_free(c->turn);
+	free(c);
 }
 
 void clone_free(struct clone *c)
 {
 	clone_clear(c);
-	event_free(c->turn);
 	LIST_REMOVE(c, entry);
-	free(c);
+	clone_drop(c);
 }
 
 static void send_ended(const struct clone *c, const struct memtap_stats *stats)
@@ -169,8 +178,12 @@ static void ram_registered(void *arg, int error, const struct memtap_reply *repl
 static void ram_mapped(struct vm *vm, int uffd, uint64_t base)
 {
 	struct clone *c = to_clone(vm);
+	const struct agent_window *w = &c->lot->window;
+	struct pager_window window = { .fd = c->window_fd,
+				       .pages = (uint32_t)w->pages,
+				       .first = sfk_file_page(w->gfn) };
 
-	c->in_pager = !pager_clone(vm->family->pager, (unsigned)c->lot->file, uffd, base,
+	c->in_pager = !pager_clone(vm->family->pager, (unsigned)c->lot->file, uffd, base, &window,
 				   &c->pager_vm, ram_registered, c);
 	if (!c->in_pager)
 		vmm_ram_accept(vm->vmm, false);
@@ -195,28 +208,43 @@ static const struct vm_kind clone_kind = {
 	.request = clone_request,
 };
 
+/* A clone that is nothing but its place. Return: NULL if there is no memory for it. */
+static struct clone *clone_new(struct lot *lot, unsigned slot)
+{
+	struct family *f = lot->family;
+	struct clone *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	c->lot = lot;
+	c->window_fd = lot->window.pages ? window_create(lot->window.pages) : -1;
+	c->turn = evtimer_new(f->daemon->base, on_turn, c);
+	snprintf(c->vm.name, sizeof(c->vm.name), "%s/t%u.%u", f->name, lot->ticket, slot);
+	if (c->turn && (!lot->window.pages || c->window_fd >= 0))
+		return c;
+	snprintf(lot->why, sizeof(lot->why), "no memory for a clone");
+	clone_drop(c);
+	return NULL;
+}
+
 void clone_prepare(struct lot *lot, unsigned slot)
 {
 	struct family *f = lot->family;
+	struct clone *c = clone_new(lot, slot);
 	struct vm_plan plan = { .kind = &clone_kind,
 				.slot = slot,
 				.clone = true,
 				.ram_fd = pager_file_fd(f->pager, (unsigned)lot->file),
-				.charge = daemon_clone_charge(f->daemon, f->ram_bytes) };
-	struct clone *c = calloc(1, sizeof(*c));
+				.window = lot->window,
+				.charge = daemon_clone_charge(f->daemon, f->ram_bytes) +
+					  window_charge(lot->window.pages) };
 
-	if (c)
-		c->turn = evtimer_new(f->daemon->base, on_turn, c);
-	if (!c || !c->turn) {
-		free(c);
+	if (!c)
 		return;
-	}
-	c->lot = lot;
-	snprintf(c->vm.name, sizeof(c->vm.name), "%s/t%u.%u", f->name, lot->ticket, slot);
+	plan.window_fd = c->window_fd;
 	if (vm_start(&c->vm, f, &plan, lot->why)) {
 		log_warn("vm %s: not prepared: %s", c->vm.name, lot->why);
-		event_free(c->turn);
-		free(c);
+		clone_drop(c);
 		return;
 	}
 	LIST_INSERT_HEAD(&lot->clones, c, entry);
@@ -246,7 +274,7 @@ static void clone_loaded(void *arg, int error, const char *why)
 		  NULL, 0);
 }
 
-void clone_load(struct clone *c, const struct start_clone *as, int fd)
+void clone_load(struct clone *c, const struct start *s, const struct start_clone *as, int fd)
 {
 	int rc;
 
@@ -261,106 +289,9 @@ void clone_load(struct clone *c, const struct start_clone *as, int fd)
 	}
 	c->state = CLONE_LOADING;
 	turn_within(c, LOAD_LIMIT_S);
-	rc = vmm_load(c->vm.vmm, fd, clone_loaded, c);
+	rc = clone_post(c, s);
+	if (!rc)
+		rc = vmm_load(c->vm.vmm, fd, clone_loaded, c);
 	if (rc)
 		clone_leave(c, SF_CLONE_FAILED, 0, strerror(-rc));
-}
-
-static void remove_reply(void *arg, const char *name)
-{
-	json_array_append_new(arg, json_string(name));
-}
-
-/* A clone's tree has no answers but its own. */
-static void drop_replies(struct xs_server *xs)
-{
-	json_t *names = json_array(), *name;
-	size_t i;
-
-	xs_host_list(xs, SF_XS_REPLY, remove_reply, names);
-	json_array_foreach(names, i, name) {
-		char path[sizeof(SF_XS_REPLY) + 256];
-
-		snprintf(path, sizeof(path), SF_XS_REPLY "/%s", json_string_value(name));
-		xs_host_remove(xs, path);
-	}
-	json_decref(names);
-}
-
-static void ticket_node(struct xs_server *xs, unsigned ticket, const char *name, const char *format,
-			...) __attribute__((format(printf, 4, 5)));
-static void ticket_node(struct xs_server *xs, unsigned ticket, const char *name, const char *format,
-			...)
-{
-	char path[96], text[64];
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	snprintf(path, sizeof(path), SF_XS_TICKET "/%u/%s", ticket, name);
-	xs_host_write(xs, path, text, false);
-}
-
-static void write_ticket(struct clone *c, const struct start *s)
-{
-	struct xs_server *xs = c->vm.xs;
-
-	xs_host_remove(xs, SF_XS_TICKET);
-	for (unsigned i = 0; i < s->count; i++) {
-		struct in_addr at = family_address(c->vm.family, s->clones[i].slot);
-		char name[48], text[INET_ADDRSTRLEN];
-
-		snprintf(name, sizeof(name), "clone/%u/address", s->clones[i].id);
-		ticket_node(xs, s->ticket, name, "%s", inet_ntop(AF_INET, &at, text, sizeof(text)));
-	}
-	ticket_node(xs, s->ticket, "state", "%s", SF_TICKET_RUNNING);
-	ticket_node(xs, s->ticket, "granted", "%u", s->count);
-	ticket_node(xs, s->ticket, "running", "%u", s->count);
-}
-
-/* The clone's own tree: the parent's at the instant, but for who it is. */
-static void write_identity(struct clone *c, const struct start *s)
-{
-	struct xs_server *xs = c->vm.xs;
-	json_t *key;
-	size_t i;
-
-	xs_host_printf(xs, "domid", "%u", c->vm.slot + 1);
-	xs_host_write(xs, "name", c->vm.name, false);
-	xs_host_printf(xs, "snowflock/id", "%u", c->id);
-	xs_host_printf(xs, "snowflock/count", "%u", s->count);
-	xs_host_printf(xs, "snowflock/last-ticket", "%u", s->ticket);
-	write_ticket(c, s);
-	drop_replies(xs);
-	json_array_foreach(s->cancel, i, key)
-		vm_answer(&c->vm, json_string_value(key),
-			  "error ECANCELED asked by the parent, not by this clone");
-	if (s->checkpoint)
-		vm_answer(&c->vm, s->request, "ok %u %u %u", s->checkpoint, c->id, s->count);
-	else
-		vm_answer(&c->vm, s->request, "ok %u %u", c->id, s->count);
-}
-
-void clone_identify(struct clone *c, const struct start *s)
-{
-	struct agent_resume resume = {
-		.op = s->quiesce, .id = c->id, .count = s->count, .checkpoint = s->checkpoint
-	};
-	json_t *stream;
-	size_t i;
-
-	json_array_foreach(s->streams, i, stream) {
-		if (c->stream_count < AGENT_MAX_STREAMS)
-			c->streams[c->stream_count++] = (uint32_t)json_integer_value(stream);
-	}
-	if (vm_xs_restore(&c->vm, s->xs_state, s->xs_bytes)) {
-		clone_leave(c, SF_CLONE_FAILED, 0, "the parent's XenStore state made no sense");
-		return;
-	}
-	write_identity(c, s);
-	memcpy(resume.request, s->request,
-	       strlen(s->request)); /* start_parse() looked at its length */
-	vm_resume(&c->vm, &resume);
-	xs_hold(c->vm.xs, false);
 }

@@ -40,6 +40,7 @@ struct clone {
 	unsigned id, serial; /* 0 before the start */
 	uint32_t pager_vm;
 	bool in_pager;
+	int window_fd; /* until its letter is written; -1: none */
 	/* clone_io.c: */
 	uint32_t streams[AGENT_MAX_STREAMS]; /* commands it inherited that still run */
 	unsigned stream_count;
@@ -62,6 +63,7 @@ struct lot {
 	struct family *family;
 	unsigned ticket;
 	int file;
+	struct agent_window window; /* of its clones; 0 pages: none */
 	bool started;
 	struct peer_request *reserving; /* answered when nobody prepares any more */
 	unsigned preparing;
@@ -77,10 +79,11 @@ struct lot {
 /* Begins with a clone in this slot; counts in lot->preparing if that went well. */
 void clone_prepare(struct lot *lot, unsigned slot);
 
-/* It is clone `as`: loads the descriptor in `fd`, then clone_identify() gives it its own XenStore.
+/*
+ * It is clone `as`: loads the descriptor in `fd`, with its letter in its window if the guest was
+ * held; then clone_identify() gives it its own XenStore.
  */
-void clone_load(struct clone *c, const struct start_clone *as, int fd);
-void clone_identify(struct clone *c, const struct start *s);
+void clone_load(struct clone *c, const struct start *s, const struct start_clone *as, int fd);
 
 /* It ended so: tells its home with all it has to know, then takes it away. Safe in any callback. */
 void clone_leave(struct clone *c, const char *end, int status, const char *reason);
@@ -90,6 +93,13 @@ void clone_clear(struct clone *c);
 
 /* Takes the place too. */
 void clone_free(struct clone *c);
+
+/* ---- clone_identity.c ---- */
+
+/* Its letter, if the guest was held: to be there when the clone looks. Return: 0 or -errno. */
+int clone_post(struct clone *c, const struct start *s);
+/* Its own XenStore, and a frame to its agent if there is no letter. */
+void clone_identify(struct clone *c, const struct start *s);
 
 /* ---- clone_io.c ---- */
 
@@ -107,7 +117,7 @@ void clone_io_clear(struct clone *c);
 struct lot *lot_find(struct family *f, unsigned ticket);
 
 /* A new one, with a page file. Return: NULL with errno. */
-struct lot *lot_create(struct family *f, unsigned ticket);
+struct lot *lot_create(struct family *f, unsigned ticket, const struct agent_window *window);
 
 /* Prepares clones in these slots (taken over), then answers `r`. */
 void lot_reserve(struct lot *lot, unsigned *slots, unsigned count, struct peer_request *r);

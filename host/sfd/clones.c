@@ -16,6 +16,7 @@
 #include "host/sfd/clone.h"
 #include "host/sfd/fields.h"
 #include "host/sfd/reserve.h"
+#include "host/sfd/window.h"
 #include "proto/xenstore-tree.h"
 
 static const char *const clone_state_names[] = { "preparing", "waiting", "starting",
@@ -100,7 +101,7 @@ static void reserve(struct daemon *d, struct peer_request *r, struct reservation
 		peer_refuse(r, -EBUSY, "ticket %u has its share of this host already", v->ticket);
 		return;
 	}
-	lot = lot_create(f, v->ticket);
+	lot = lot_create(f, v->ticket, &v->window);
 	if (lot)
 		lot_reserve(lot, steal_ptr(&v->slots), v->count, r);
 	else
@@ -125,16 +126,20 @@ void clones_reserve(struct daemon *d, struct peer_request *r, json_t *msg, const
 
 /* ---- start ---- */
 
-/* Where the pages of the lot's clones come from. */
-static void lot_source(struct lot *lot, const struct start *s)
+/* Where the pages of the lot's clones come from, and which nobody needs. Return: 0 or -errno. */
+static int lot_source(struct lot *lot, const struct start *s)
 {
 	struct family *f = lot->family;
+	_cleanup_fd_ int dead = s->dead_bytes ? window_dead_fd(s->dead, s->dead_bytes) : -1;
 
+	if (s->dead_bytes && dead < 0)
+		return dead;
 	if (f->home != f->daemon->self)
-		pager_begin(f->pager, (unsigned)lot->file, s->snapshot, s->key, f->home->addr,
-			    s->pages);
-	else if (s->file != (unsigned)lot->file)
-		pager_begin_local(f->pager, (unsigned)lot->file, s->file);
+		return pager_begin(f->pager, (unsigned)lot->file, s->snapshot, s->key,
+				   f->home->addr, s->pages, dead);
+	if (s->file != (unsigned)lot->file)
+		return pager_begin_local(f->pager, (unsigned)lot->file, s->file, dead);
+	return 0;
 }
 
 static struct clone *clone_of_slot(struct lot *lot, unsigned slot)
@@ -148,17 +153,24 @@ static struct clone *clone_of_slot(struct lot *lot, unsigned slot)
 	return NULL;
 }
 
-static void lot_start(struct lot *lot, const struct start *s, int descriptor)
+/* What the clones are made of must be what they were prepared for. */
+static bool start_fits(const struct lot *lot, const struct start *s)
+{
+	struct agent_window held = { .gfn = s->head.gfn, .pages = s->head.pages };
+
+	return window_same(&held, &lot->window) &&
+	       (!s->dead_bytes || s->dead_bytes == window_dead_bytes(lot->family->ram_bytes));
+}
+
+static void load_all(struct lot *lot, const struct start *s, int descriptor)
 {
 	struct clone *c;
 
-	lot->started = true;
-	lot_source(lot, s);
 	/* the QEMUs load while we write XenStore trees: first all loads, then all trees */
 	for (unsigned i = 0; i < s->count; i++) {
 		c = clone_of_slot(lot, s->clones[i].slot);
 		if (c)
-			clone_load(c, &s->clones[i], descriptor);
+			clone_load(c, s, &s->clones[i], descriptor);
 	}
 	LIST_FOREACH(c, &lot->clones, entry) {
 		if (c->state == CLONE_LOADING && !c->vm.xs)
@@ -166,10 +178,41 @@ static void lot_start(struct lot *lot, const struct start *s, int descriptor)
 	}
 }
 
+/* Return: 0 if the clones are on their way, or -errno with a sentence. */
+static int lot_start(struct lot *lot, const struct start *s, char why[WHY_BYTES])
+{
+	_cleanup_fd_ int descriptor = -1;
+	int rc;
+
+	if (lot->started || lot->reserving) {
+		snprintf(why, WHY_BYTES, "ticket %u has been started, or is not ready", s->ticket);
+		return -EBUSY;
+	}
+	if (!start_fits(lot, s)) {
+		snprintf(why, WHY_BYTES,
+			 "ticket %u was prepared for another kernel module in the guest, or none",
+			 s->ticket);
+		return -EINVAL;
+	}
+	descriptor = memfd_create("sf-descriptor", MFD_CLOEXEC);
+	if (descriptor < 0 || io_write_full(descriptor, s->descriptor, s->descriptor_bytes)) {
+		snprintf(why, WHY_BYTES, "no memory for the descriptor");
+		return -ENOMEM;
+	}
+	lot->started = true;
+	/* before any of them loads, which touches RAM already: vmgenid writes its number there */
+	rc = lot_source(lot, s);
+	if (rc)
+		snprintf(why, WHY_BYTES, "its pages have no source: %s", strerror(-rc));
+	else
+		load_all(lot, s, descriptor);
+	return rc;
+}
+
 void clones_start(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes,
 		  size_t len)
 {
-	_cleanup_fd_ int descriptor = memfd_create("sf-descriptor", MFD_CLOEXEC);
+	char why[WHY_BYTES];
 	struct family *f;
 	struct start s;
 	struct lot *lot;
@@ -181,15 +224,14 @@ void clones_start(struct daemon *d, struct peer_request *r, json_t *msg, const u
 	}
 	f = family_find(d, peer_from(r), s.number);
 	lot = f ? lot_find(f, s.ticket) : NULL;
-	if (!lot || lot->started || lot->reserving) {
-		peer_refuse(r, lot ? -EBUSY : -ENOENT, "ticket %u %s", s.ticket,
-			    lot ? "has been started, or is not ready"
-				: "has no share of this host any more");
-	} else if (descriptor < 0 || io_write_full(descriptor, s.descriptor, s.descriptor_bytes)) {
-		peer_refuse(r, -ENOMEM, "no memory for the descriptor");
+	if (!lot) {
+		peer_refuse(r, -ENOENT, "ticket %u has no share of this host any more", s.ticket);
 	} else {
-		lot_start(lot, &s, descriptor);
-		peer_reply(r, NULL);
+		rc = lot_start(lot, &s, why);
+		if (rc)
+			peer_refuse(r, rc, "%s", why);
+		else
+			peer_reply(r, NULL);
 	}
 	start_fini(&s);
 }

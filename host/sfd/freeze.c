@@ -2,14 +2,19 @@
 /*
  * The freeze: from a request in a running guest to an instant that clones can begin at.
  *
- * Only QUIET may take long (the guest's agent has to answer) and the guest runs meanwhile. Between
- * `stop` and `cont` stand the saving of the device state and the arming of the write-protection,
- * and nothing else: what can be made before or after is.
+ * Only QUIET may take long (the guest's agent has to answer) and the guest runs meanwhile. From
+ * there, a guest with the kernel module stands still from the moment it rings: all its CPUs are in
+ * the module, until a letter lets them go (freeze_hold.c). Between the bell, or `stop`, and `cont`
+ * stand the saving of the device state and the arming of the write-protection, and nothing else:
+ * what can be made before or after is.
+ *
+ * Whatever fails, the guest goes on as it was, in the way it waits for: by a letter if it is held,
+ * else by a frame to its agent.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <event2/event.h>
-#include <sodium.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,74 +24,23 @@
 #include "common/cleanup.h"
 #include "common/io.h"
 #include "common/log.h"
-#include "host/sfd/clones.h"
-#include "host/sfd/guest.h"
+#include "host/sfd/freeze_internal.h"
+#include "host/sfd/window.h"
 
 #define FREEZE_QUIET_S	 5
+#define FREEZE_HOLD_S	 5
 #define FREEZE_STOPPED_S 30 /* for QEMU and memtap together; they take milliseconds */
 
-enum freeze_stage { FREEZE_QUIET, FREEZE_SAVING, FREEZE_ARMING, FREEZE_CONTINUING };
-
-struct freeze {
-	struct guest *guest;
-	enum freeze_stage stage;
-	struct ticket *ticket; /* NULL: a checkpoint */
-	struct instant *instant;
-	uint64_t op;
-	uint64_t start_ns;
-	uint64_t agent_sent; /* XenStore bytes the quiet agent says it sent */
-	bool quiesced;
-	int descriptor_fd;
-	struct event *limit;
-	int error; /* the guest goes on, but there is no instant */
-	char why[WHY_BYTES];
-};
-
-struct instant *instant_get(struct instant *i)
+void freeze_error(struct freeze *z, int error, const char *format, ...)
 {
-	i->refs++;
-	return i;
-}
+	va_list args;
 
-void instant_put(struct instant *i)
-{
-	if (!i || --i->refs)
+	if (z->error)
 		return;
-	family_file_put(i->guest->vm.family, i->file);
-	free(i->descriptor);
-	free(i->xs_state);
-	json_decref(i->cancel);
-	json_decref(i->streams);
-	sodium_memzero(i->key, sizeof(i->key));
-	free(i);
-}
-
-/* A new instant. A local share of the ticket gives its page file: what its clones map. */
-static struct instant *instant_new(struct guest *g, struct ticket *ticket, const char *key)
-{
-	struct family *f = g->vm.family;
-	int file = ticket ? clones_lot_file(f, ticket->number) : -1;
-	struct instant *i = calloc(1, sizeof(*i));
-
-	if (!i)
-		return NULL;
-	if (file >= 0)
-		family_file_get(f, (unsigned)file);
-	else
-		file = family_file_new(f);
-	if (file < 0) {
-		free(i);
-		errno = -file;
-		return NULL;
-	}
-	i->guest = g;
-	i->refs = 1;
-	i->file = (unsigned)file;
-	i->verb = ticket ? "clone" : "checkpoint";
-	snprintf(i->request, sizeof(i->request), "%s", key);
-	randombytes_buf(&i->snapshot, sizeof(i->snapshot));
-	randombytes_buf(i->key, sizeof(i->key));
-	return i;
+	z->error = error;
+	va_start(args, format);
+	vsnprintf(z->why, sizeof(z->why), format, args);
+	va_end(args);
 }
 
 static void freeze_free(struct freeze *z)
@@ -107,12 +61,14 @@ static void release_guest(struct vm *vm)
 	xs_hold(vm->xs, false);
 }
 
+/* A guest that was held has its letter already. */
 static void wake_guest(struct freeze *z, unsigned count)
 {
 	struct agent_resume resume = { .op = z->op, .count = count };
 	struct vm *vm = &z->guest->vm;
 
-	vm_resume(vm, &resume);
+	if (!z->held)
+		vm_resume(vm, &resume);
 	release_guest(vm);
 }
 
@@ -135,28 +91,32 @@ static void freeze_fail(struct freeze *z)
 
 /* ---- the guest goes on ---- */
 
-static void keep_checkpoint(struct freeze *z)
+/* Return: for how long it stood still, ms. */
+static double log_pause(const struct freeze *z)
 {
-	struct guest *g = z->guest;
-	struct checkpoint *c = calloc(1, sizeof(*c));
+	const struct instant *i = z->instant;
+	const struct vmm_times *t = vmm_times(z->guest->vm.vmm);
+	/* without a hold it runs while QEMU prepares the saving */
+	uint64_t from_ns = z->held ? z->rung_ns : t->stopped_ns;
+	double pause_ms = (double)(t->running_ns - from_ns) / 1e6;
 
-	if (!c) {
-		vm_answer_error(&g->vm, z->instant->request, ENOMEM, "out of memory");
-		return;
-	}
-	c->number = z->instant->checkpoint;
-	c->instant = instant_get(z->instant);
-	LIST_INSERT_HEAD(&g->checkpoints, c, entry);
-	vm_answer(&g->vm, z->instant->request, "ok %u 0 0", c->number);
+	log_info("vm %s: paused %.1f ms (save %.1f, arm and continue %.1f) %s %.1f of getting "
+		 "ready, descriptor %zu bytes",
+		 z->guest->vm.name, pause_ms, (double)(t->saved_ns - t->stopped_ns) / 1e6,
+		 (double)(t->running_ns - t->saved_ns) / 1e6, z->held ? "with" : "after",
+		 (double)(t->stopped_ns - t->stop_ns) / 1e6, i->descriptor_bytes);
+	if (z->held)
+		log_info("vm %s: held by its kernel module within %.1f ms, %llu of %llu pages dead",
+			 z->guest->vm.name, window_hold_ms(&i->head),
+			 (unsigned long long)i->dead_pages,
+			 (unsigned long long)z->guest->vm.family->ram_bytes / SFK_PAGE_BYTES);
+	return pause_ms;
 }
 
 static void freeze_running(void *arg, int error, const char *why)
 {
 	struct freeze *z = arg;
 	struct guest *g = z->guest;
-	const struct vmm_times *t = vmm_times(g->vm.vmm);
-	/* it runs while QEMU prepares the saving: the pause begins when the vCPUs stand */
-	double pause_ms = (double)(t->running_ns - t->stopped_ns) / 1e6;
 
 	if (error) {
 		snprintf(z->why, sizeof(z->why), "it could not be continued after a clone: %.160s",
@@ -168,18 +128,15 @@ static void freeze_running(void *arg, int error, const char *why)
 		freeze_fail(z);
 		return;
 	}
-	log_info("vm %s: paused %.1f ms (save %.1f, arm and continue %.1f) after %.1f of getting "
-		 "ready, descriptor %zu bytes",
-		 g->vm.name, pause_ms, (double)(t->saved_ns - t->stopped_ns) / 1e6,
-		 (double)(t->running_ns - t->saved_ns) / 1e6,
-		 (double)(t->stopped_ns - t->stop_ns) / 1e6, z->instant->descriptor_bytes);
 	if (z->ticket)
-		ticket_start(z->ticket, z->instant, z->start_ns, pause_ms);
+		ticket_start(z->ticket, z->instant, z->start_ns, log_pause(z));
+	else
+		log_pause(z);
 	/* the clones are under way: now the guest may hear of it */
 	if (z->ticket)
 		vm_answer(&g->vm, z->instant->request, "ok 0 %u", z->ticket->count);
 	else
-		keep_checkpoint(z);
+		instant_keep(z->instant);
 	guest_settle(g, z->instant->request);
 	wake_guest(z, z->ticket ? z->ticket->count : 0);
 	freeze_free(z);
@@ -189,10 +146,13 @@ static void freeze_running(void *arg, int error, const char *why)
 
 static void freeze_continue(struct freeze *z)
 {
-	int rc;
+	int rc = 0;
 
 	z->stage = FREEZE_CONTINUING;
-	rc = vmm_cont(z->guest->vm.vmm, freeze_running, z);
+	if (z->held)
+		rc = hold_release(z, z->ticket && !z->error ? z->ticket->count : 0);
+	if (!rc)
+		rc = vmm_cont(z->guest->vm.vmm, freeze_running, z);
 	if (rc)
 		freeze_running(z, rc, strerror(-rc));
 }
@@ -201,14 +161,11 @@ static void freeze_armed(void *arg, int error, const struct memtap_reply *reply)
 {
 	struct freeze *z = arg;
 
-	if (error) {
-		z->error = EIO;
-		snprintf(z->why, sizeof(z->why), "the memory could not be frozen: %s",
-			 strerror(-error));
-	} else {
+	if (error)
+		freeze_error(z, EIO, "the memory could not be frozen: %s", strerror(-error));
+	else
 		log_debug("vm %s: armed in %llu us", z->guest->vm.name,
 			  (unsigned long long)reply->elapsed_ns / 1000);
-	}
 	freeze_continue(z);
 }
 
@@ -228,30 +185,42 @@ static int take_descriptor(struct freeze *z)
 	return 0;
 }
 
-static void freeze_saved(void *arg, int error, const char *why)
+/* Stopped and saved: the instant, or what is missing for it. */
+static void freeze_arm(struct freeze *z)
 {
-	struct freeze *z = arg;
 	struct instant *i = z->instant;
+	_cleanup_fd_ int dead = hold_take(z);
 	int rc;
 
-	if (error) { /* it runs again */
-		z->error = EIO;
-		snprintf(z->why, sizeof(z->why), "the device state could not be saved: %s", why);
-		freeze_fail(z);
+	if (z->error) {
+		freeze_continue(z);
 		return;
 	}
 	z->stage = FREEZE_ARMING;
 	/* the copy is made while memtap arms */
-	rc = pager_arm(z->guest->vm.family->pager, i->file, i->snapshot, i->key, freeze_armed, z);
-	if (rc)
-		freeze_armed(z, rc, NULL);
-	else
-		rc = take_descriptor(z);
+	rc = pager_arm(z->guest->vm.family->pager, i->file, i->snapshot, i->key, dead, freeze_armed,
+		       z);
 	if (rc) {
-		z->error = -rc;
-		snprintf(z->why, sizeof(z->why), "the descriptor could not be kept: %s",
-			 strerror(-rc));
+		freeze_armed(z, rc, NULL);
+		return;
 	}
+	rc = take_descriptor(z);
+	if (rc)
+		freeze_error(z, -rc, "the descriptor could not be kept: %s", strerror(-rc));
+}
+
+static void freeze_saved(void *arg, int error, const char *why)
+{
+	struct freeze *z = arg;
+
+	if (!error) {
+		freeze_arm(z);
+		return;
+	}
+	/* it runs again, and may be held still */
+	freeze_error(z, EIO, "the device state could not be saved: %.160s", why);
+	z->held = z->window.pages && hold_reached(z) && !hold_release(z, 0);
+	freeze_fail(z);
 }
 
 /* ---- quiet ---- */
@@ -276,11 +245,27 @@ static void freeze_stop(struct freeze *z)
 			json_array_append_new(i->cancel, json_string(p->key));
 	}
 	rc = i->xs_state ? vmm_save(g->vm.vmm, z->descriptor_fd, freeze_saved, z) : -ENOMEM;
-	if (rc) {
-		z->error = EIO;
-		snprintf(z->why, sizeof(z->why), "the VM cannot be stopped: %s", strerror(-rc));
-		freeze_fail(z);
-	}
+	if (rc)
+		freeze_saved(z, rc, strerror(-rc));
+}
+
+void freeze_doorbell(struct guest *g)
+{
+	struct freeze *z = g->freeze;
+
+	/* whoever rings at another time, or without holding, is not heard */
+	if (z && z->stage == FREEZE_HOLDING && hold_reached(z))
+		freeze_stop(z);
+}
+
+/* The agent has told its module to hold the guest. */
+static void freeze_hold(struct freeze *z)
+{
+	static const struct timeval limit = { FREEZE_HOLD_S, 0 };
+
+	z->stage = FREEZE_HOLDING;
+	event_add(z->limit, &limit);
+	freeze_doorbell(z->guest); /* it may have rung before its agent was heard */
 }
 
 void freeze_received(struct guest *g)
@@ -289,7 +274,14 @@ void freeze_received(struct guest *g)
 
 	if (!z || z->stage != FREEZE_QUIET || !z->quiesced)
 		return;
-	if (xs_received(g->vm.xs) == z->agent_sent && xs_at_boundary(g->vm.xs))
+	if (xs_received(g->vm.xs) != z->agent_sent || !xs_at_boundary(g->vm.xs))
+		return;
+	/* a guest that is to be refused is let go in the same way */
+	if (z->window.pages)
+		freeze_hold(z);
+	else if (z->error)
+		freeze_fail(z);
+	else
 		freeze_stop(z);
 }
 
@@ -301,7 +293,20 @@ void freeze_quiesced(struct guest *g, const struct agent_quiesce *q)
 		return;
 	z->quiesced = true;
 	z->agent_sent = q->xs_sent;
+	hold_expect(z, q);
 	freeze_received(g);
+}
+
+/* The guest runs, and somebody in it did not do his part. */
+static void quiet_too_long(struct freeze *z)
+{
+	if (z->stage == FREEZE_HOLDING)
+		freeze_error(z, ETIMEDOUT, "the guest's kernel module did not hold it within %d s",
+			     FREEZE_HOLD_S);
+	else
+		freeze_error(z, ETIMEDOUT, "the guest's agent did not get quiet within %d s",
+			     FREEZE_QUIET_S);
+	freeze_fail(z);
 }
 
 static void freeze_too_long(evutil_socket_t fd, short what, void *arg)
@@ -310,17 +315,13 @@ static void freeze_too_long(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	if (z->stage != FREEZE_QUIET) {
-		snprintf(z->why, sizeof(z->why),
-			 "it could not be frozen within %d s: %s does not answer", FREEZE_STOPPED_S,
-			 z->stage == FREEZE_ARMING ? "sf-memtap" : "QEMU");
-		vm_fail(&z->guest->vm, z->why);
+	if (z->stage <= FREEZE_HOLDING) {
+		quiet_too_long(z);
 		return;
 	}
-	z->error = ETIMEDOUT;
-	snprintf(z->why, sizeof(z->why), "the guest's agent did not get quiet within %d s",
-		 FREEZE_QUIET_S);
-	freeze_fail(z);
+	snprintf(z->why, sizeof(z->why), "it could not be frozen within %d s: %s does not answer",
+		 FREEZE_STOPPED_S, z->stage == FREEZE_ARMING ? "sf-memtap" : "QEMU");
+	vm_fail(&z->guest->vm, z->why);
 }
 
 /* From the loop: the request came in a hook of XenStore's, whose stream must not be held there. */
@@ -338,6 +339,7 @@ static void freeze_go(evutil_socket_t fd, short what, void *arg)
 	event_add(z->limit, &limit);
 	xs_hold(vm->xs, true);
 	q.xs_sent = xs_sent(vm->xs);
+	q.flags = z->guest->window.pages ? AGENT_Q_HOLD : 0;
 	agent_port_send_now(vm->agent, AGENT_QUIESCE, &q, sizeof(q));
 	agent_port_hold(vm->agent, true);
 }
@@ -383,10 +385,9 @@ void freeze_agent_lost(struct guest *g)
 {
 	struct freeze *z = g->freeze;
 
-	if (!z || z->stage != FREEZE_QUIET)
+	if (!z || z->stage > FREEZE_HOLDING)
 		return;
-	z->error = EIO;
-	snprintf(z->why, sizeof(z->why), "the guest's agent ended and was started again");
+	freeze_error(z, EIO, "the guest's agent ended and was started again");
 	refuse_freeze(z);
 	release_guest(&g->vm);
 	freeze_free(z);

@@ -19,6 +19,7 @@
 #include "common/log.h"
 #include "host/sfd/clones.h"
 #include "host/sfd/control.h"
+#include "host/sfd/window.h"
 
 #define BOOT_LIMIT_S 180
 /* 10.64.0.0/10: 1024 segments of /20, FAMILIES_PER_HOST for each of the first 64 hosts. */
@@ -203,6 +204,7 @@ static int guest_start(struct guest *g, struct family *f, const struct guest_wis
 	struct vm_plan plan = { .kind = &guest_kind,
 				.kernel = wish->kernel,
 				.initrd = wish->initrd,
+				.window_fd = -1,
 				.charge = f->ram_bytes };
 	int rc;
 
@@ -281,10 +283,33 @@ err_guest:
 
 /* ---- frames ---- */
 
-static void guest_hello(struct guest *g)
+/* Where its kernel module has its window; a place that cannot be is none. */
+static void guest_module(struct guest *g, const struct agent_window *w)
+{
+	bool fits = window_fits(w, g->vm.family->ram_bytes);
+
+	if (w->pages && !fits)
+		log_warn("vm %s: the window of its kernel module, %llu pages at page 0x%llx, is "
+			 "not in its memory",
+			 g->vm.name, (unsigned long long)w->pages, (unsigned long long)w->gfn);
+	g->window = fits ? *w : (struct agent_window){ .pages = 0 };
+	log_info("vm %s: %s kernel module", g->vm.name, fits ? "it has the" : "it has no");
+}
+
+static void guest_hello(struct guest *g, const struct agent_hello *hello)
 {
 	struct agent_resume resume = { .op = 0 };
+	char why[WHY_BYTES];
 
+	if (hello->version != AGENT_VERSION) {
+		snprintf(why, sizeof(why),
+			 "its agent speaks version %u, this host version %d: the guest image is of "
+			 "another release",
+			 hello->version, AGENT_VERSION);
+		guest_ended(&g->vm, why);
+		return;
+	}
+	guest_module(g, &hello->window);
 	if (g->hello)
 		freeze_agent_lost(g); /* the agent died and was started again */
 	vm_resume(&g->vm, &resume);
@@ -345,7 +370,10 @@ static void guest_frame(struct vm *vm, const struct agent_frame *f, const void *
 		return;
 	switch (f->type) {
 	case AGENT_HELLO:
-		guest_hello(g);
+		guest_hello(g, payload);
+		break;
+	case AGENT_MODULE:
+		guest_module(g, payload);
 		break;
 	case AGENT_RESUMED:
 		guest_resumed(g, ((const struct agent_status *)payload)->value);
@@ -366,12 +394,18 @@ static void guest_received(struct vm *vm)
 	freeze_received(to_guest(vm));
 }
 
+static void guest_doorbell(struct vm *vm)
+{
+	freeze_doorbell(to_guest(vm));
+}
+
 static const struct vm_kind guest_kind = {
 	.ram_mapped = guest_ram_mapped,
 	.ready = guest_ready,
 	.ended = guest_ended,
 	.frame = guest_frame,
 	.received = guest_received,
+	.doorbell = guest_doorbell,
 	.request = guest_request,
 };
 

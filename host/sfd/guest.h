@@ -8,14 +8,18 @@
  *          XenStore state. Made by a clone operation for one ticket, or kept by a checkpoint for
  *          many. Counted: the last ticket or checkpoint that holds it lets it go.
  * freeze   The operation that makes an instant, one at a time:
- *          QUIET (the agent empties both channels) → SAVING (vmm_save) → ARMING (memtap) →
+ *          QUIET (the agent empties both channels) → HOLDING (the guest's kernel module stops
+ *          all else and rings; only if there is one) → SAVING (vmm_save) → ARMING (memtap) →
  *          CONTINUING (vmm_cont), then the guest goes on and the clones are started.
+ * window   Of the guest's kernel module, as its agent says. The clones of a ticket are prepared
+ *          for one window or none, an instant is made with one or none: they must be the same.
  */
 #ifndef HOST_SFD_GUEST_H
 #define HOST_SFD_GUEST_H
 
 #include "host/sfd/peers.h"
 #include "host/sfd/vm.h"
+#include "proto/kmod.h"
 #include "proto/xenstore-tree.h"
 
 struct control;
@@ -44,6 +48,12 @@ struct instant {
 	unsigned checkpoint;		 /* 0: none */
 	json_t *cancel;			 /* requests that were open at the instant */
 	json_t *streams;		 /* commands that ran */
+	/* If the kernel module held the guest, else 0: */
+	struct agent_window window;
+	struct sfk_window head; /* what it said there */
+	uint64_t *dead;		/* bits, by page */
+	size_t dead_bytes;
+	uint64_t dead_pages;
 };
 
 enum ticket_state { TICKET_RESERVING, TICKET_GRANTED, TICKET_RUNNING, TICKET_DONE };
@@ -67,6 +77,7 @@ struct ticket {
 	unsigned number;
 	enum ticket_state state;
 	unsigned asked, min, per_host;
+	struct agent_window window;	/* that its clones are prepared for */
 	char request[SF_XS_KEY_MAX + 1]; /* of the ticket, then of the create */
 	uint64_t asked_ns, ticket_ns;
 	unsigned reserving; /* hosts that have not answered yet */
@@ -100,6 +111,7 @@ struct guest {
 	unsigned number;
 	char name[64];
 	int ram_fd;
+	struct agent_window window; /* 0 pages: no kernel module */
 	struct control *owner; /* who booted it and waits */
 	json_t *boot_request;
 	struct event *boot_limit;
@@ -197,6 +209,17 @@ void ticket_host_lost(struct ticket *t, struct host *host);
 /* The record of its operation (README), a new reference; NULL before one. */
 json_t *ticket_record(const struct ticket *t);
 
+/* ---- instant.c ---- */
+
+/* A new one. A local share of the ticket gives its page file. Return: NULL with errno. */
+struct instant *instant_new(struct guest *g, struct ticket *ticket, const char *key);
+struct instant *instant_get(struct instant *i);
+void instant_put(struct instant *i);
+/* Keeps it as the checkpoint it was made for, and answers the request. */
+void instant_keep(struct instant *i);
+/* Return: true if the ticket's clones can begin there. */
+bool instant_fits(const struct instant *i, const struct ticket *t);
+
 /* ---- freeze.c ---- */
 
 /* `ticket`: clone now; NULL: keep a checkpoint. Answers request `key`. */
@@ -209,8 +232,8 @@ void freeze_cancel(struct guest *g);
 void freeze_agent_lost(struct guest *g);
 /* The ticket of the clone operation under way, or NULL. */
 struct ticket *freeze_ticket(const struct guest *g);
-struct instant *instant_get(struct instant *i);
-void instant_put(struct instant *i);
+/* The guest rang. */
+void freeze_doorbell(struct guest *g);
 
 /* ---- stream.c ---- */
 

@@ -11,6 +11,7 @@
 #include "common/log.h"
 #include "host/sfd/guest.h"
 #include "host/sfd/request.h"
+#include "host/sfd/window.h"
 
 void guest_settle(struct guest *g, const char *key)
 {
@@ -35,6 +36,15 @@ static void done_request(struct guest *g, const char *key, const char *answer)
 static void refuse_request(struct guest *g, const char *key, int error, const char *why)
 {
 	vm_answer_error(&g->vm, key, error, "%s", why);
+	guest_settle(g, key);
+}
+
+/* Its clones were prepared for a guest that is not like this any more. */
+static void refuse_module(struct guest *g, const char *key, const char *since)
+{
+	vm_answer_error(&g->vm, key, EAGAIN,
+			"the guest's kernel module was loaded or unloaded since %s: ask for a new "
+			"one", since);
 	guest_settle(g, key);
 }
 
@@ -103,6 +113,8 @@ static void ask_clone(struct guest *g, const char *key, const char *const *words
 		refuse_request(g, key, EBUSY, "another clone operation is under way");
 	else if (t->state != TICKET_GRANTED)
 		refuse_request(g, key, EBUSY, "the ticket is in use or used up");
+	else if (!window_same(&g->window, &t->window))
+		refuse_module(g, key, "the ticket was granted");
 	else
 		freeze_begin(g, key, t);
 }
@@ -133,6 +145,10 @@ static void ask_create(struct guest *g, const char *key, const char *const *word
 		return;
 	if (t->state != TICKET_GRANTED) {
 		refuse_request(g, key, EBUSY, "the ticket is in use or used up");
+		return;
+	}
+	if (!instant_fits(c->instant, t)) {
+		refuse_module(g, key, "the checkpoint was made, or the ticket granted");
 		return;
 	}
 	ticket_start(t, c->instant, io_now_ns(), 0);

@@ -73,7 +73,7 @@ void lot_prepared(struct lot *lot)
 		settle(lot);
 }
 
-struct lot *lot_create(struct family *f, unsigned ticket)
+struct lot *lot_create(struct family *f, unsigned ticket, const struct agent_window *window)
 {
 	struct lot *lot = calloc(1, sizeof(*lot));
 
@@ -90,6 +90,7 @@ struct lot *lot_create(struct family *f, unsigned ticket)
 	}
 	lot->family = f;
 	lot->ticket = ticket;
+	lot->window = *window;
 	LIST_INIT(&lot->clones);
 	LIST_INSERT_HEAD(&f->lots, lot, entry);
 	return lot;

@@ -66,10 +66,15 @@ struct pager {
 	void *arg;
 };
 
+static void saying_drop_fds(struct saying *s)
+{
+	while (s->nfds)
+		close(s->fds[--s->nfds]);
+}
+
 static void saying_free(struct saying *s)
 {
-	for (unsigned i = 0; i < s->nfds; i++)
-		close(s->fds[i]);
+	saying_drop_fds(s);
 	free(s);
 }
 
@@ -158,6 +163,12 @@ static bool about_file(const struct saying *s, uint32_t file)
 	}
 }
 
+/* A message whose descriptor, if it has one, is that of the dead pages. */
+static bool has_dead_pages(const struct saying *s)
+{
+	return about_file(s, s->request.file) && s->request.op != MEMTAP_FILE;
+}
+
 static bool about_clone(const struct saying *s, uint32_t vm)
 {
 	return s->request.op == MEMTAP_CLONE && s->request.vm == vm;
@@ -215,6 +226,8 @@ static void pager_answered(struct pager *p, const struct memtap_reply *reply)
 	}
 	if (s->request.op == MEMTAP_FILE_GONE)
 		file_free(p, s->request.file);
+	if (has_dead_pages(s))
+		saying_drop_fds(s); /* they are in the file's map now */
 	if (s->keep && !reply->error)
 		TAILQ_INSERT_TAIL(&p->kept, s, entry);
 	if (s->done)
@@ -564,16 +577,17 @@ void pager_file_gone(struct pager *p, unsigned file)
 }
 
 int pager_arm(struct pager *p, unsigned file, uint64_t snapshot,
-	      const uint8_t key[MEMTAP_KEY_BYTES], pager_done *done, void *arg)
+	      const uint8_t key[MEMTAP_KEY_BYTES], int dead_fd, pager_done *done, void *arg)
 {
 	struct memtap_request r = { .op = MEMTAP_ARM, .file = file, .snapshot = snapshot };
 
 	memcpy(r.key, key, sizeof(r.key));
-	return pager_say(p, &r, NULL, 0, true, done, arg);
+	return pager_say(p, &r, &dead_fd, dead_fd >= 0, true, done, arg);
 }
 
 int pager_begin(struct pager *p, unsigned file, uint64_t snapshot,
-		const uint8_t key[MEMTAP_KEY_BYTES], struct in_addr server, uint16_t port)
+		const uint8_t key[MEMTAP_KEY_BYTES], struct in_addr server, uint16_t port,
+		int dead_fd)
 {
 	struct memtap_request r = { .op = MEMTAP_BEGIN, .file = file, .snapshot = snapshot };
 	struct sockaddr_in6 *to = &r.source.addr;
@@ -583,26 +597,32 @@ int pager_begin(struct pager *p, unsigned file, uint64_t snapshot,
 	to->sin6_port = htons(port);
 	to->sin6_addr.s6_addr[10] = to->sin6_addr.s6_addr[11] = 0xff;
 	memcpy(&to->sin6_addr.s6_addr[12], &server, 4);
-	return pager_say(p, &r, NULL, 0, true, NULL, NULL);
+	return pager_say(p, &r, &dead_fd, dead_fd >= 0, true, NULL, NULL);
 }
 
-int pager_begin_local(struct pager *p, unsigned file, unsigned other)
+int pager_begin_local(struct pager *p, unsigned file, unsigned other, int dead_fd)
 {
 	struct memtap_request r = { .op = MEMTAP_BEGIN_LOCAL, .file = file, .other = other };
 
-	return pager_say(p, &r, NULL, 0, true, NULL, NULL);
+	return pager_say(p, &r, &dead_fd, dead_fd >= 0, true, NULL, NULL);
 }
 
-int pager_clone(struct pager *p, unsigned file, int uffd, uint64_t base, uint32_t *vm,
-		pager_done *done, void *arg)
+int pager_clone(struct pager *p, unsigned file, int uffd, uint64_t base,
+		const struct pager_window *window, uint32_t *vm, pager_done *done, void *arg)
 {
 	struct memtap_request r = { .op = MEMTAP_CLONE,
 				    .file = file,
 				    .vm = p->next_vm++,
 				    .base = base,
 				    .bytes = p->ram_bytes };
-	int rc = pager_say(p, &r, &uffd, 1, true, done, arg);
+	int fds[2] = { uffd, window->fd };
+	int rc;
 
+	if (window->fd >= 0) {
+		r.window = window->first;
+		r.window_pages = window->pages;
+	}
+	rc = pager_say(p, &r, fds, window->fd >= 0 ? 2 : 1, true, done, arg);
 	close(uffd);
 	*vm = r.vm;
 	return rc;

@@ -45,16 +45,27 @@ int pager_file_fd(struct pager *p, unsigned file);
 /* No one needs it here any more. */
 void pager_file_gone(struct pager *p, unsigned file);
 
-/* See MEMTAP_ARM, MEMTAP_BEGIN, MEMTAP_BEGIN_LOCAL. */
+/*
+ * See MEMTAP_ARM, MEMTAP_BEGIN, MEMTAP_BEGIN_LOCAL. `dead_fd`: the dead pages, borrowed for the
+ * call; -1: none.
+ */
 int pager_arm(struct pager *p, unsigned file, uint64_t snapshot,
-	      const uint8_t key[MEMTAP_KEY_BYTES], pager_done *done, void *arg);
+	      const uint8_t key[MEMTAP_KEY_BYTES], int dead_fd, pager_done *done, void *arg);
 int pager_begin(struct pager *p, unsigned file, uint64_t snapshot,
-		const uint8_t key[MEMTAP_KEY_BYTES], struct in_addr server, uint16_t port);
-int pager_begin_local(struct pager *p, unsigned file, unsigned other);
+		const uint8_t key[MEMTAP_KEY_BYTES], struct in_addr server, uint16_t port,
+		int dead_fd);
+int pager_begin_local(struct pager *p, unsigned file, unsigned other, int dead_fd);
+
+/* A clone's window, see MEMTAP_CLONE. */
+struct pager_window {
+	int fd;		/* borrowed for the call; -1: it has none */
+	uint32_t pages; /* without the letter's */
+	uint64_t first; /* as a page of the file */
+};
 
 /* A clone maps `file`. Takes `uffd`. *vm gets the clone's number here. */
-int pager_clone(struct pager *p, unsigned file, int uffd, uint64_t base, uint32_t *vm,
-		pager_done *done, void *arg);
+int pager_clone(struct pager *p, unsigned file, int uffd, uint64_t base,
+		const struct pager_window *window, uint32_t *vm, pager_done *done, void *arg);
 void pager_clone_gone(struct pager *p, uint32_t vm);
 
 /* Counters of one clone, or MEMTAP_ALL. */

@@ -10,6 +10,7 @@
 #include "common/cleanup.h"
 #include "host/sfd/family.h"
 #include "host/sfd/fields.h"
+#include "host/sfd/window.h"
 #include "proto/xenstore-tree.h"
 
 static int parse_family(struct reservation *v, const json_t *spec)
@@ -45,6 +46,14 @@ static int parse_slots(struct reservation *v, const json_t *array)
 	return 0;
 }
 
+static int parse_window(struct reservation *v, const json_t *msg)
+{
+	if (!field_u64(msg, "window_gfn", 0, INT64_MAX, &v->window.gfn) ||
+	    !field_u64(msg, "window_pages", 0, SFK_MAX_WINDOW_PAGES, &v->window.pages))
+		return -EINVAL;
+	return !v->window.pages || window_fits(&v->window, v->ram_bytes) ? 0 : -EINVAL;
+}
+
 int reserve_parse(struct reservation *v, const json_t *msg)
 {
 	int rc;
@@ -53,6 +62,8 @@ int reserve_parse(struct reservation *v, const json_t *msg)
 	rc = parse_family(v, json_object_get(msg, "family"));
 	if (!rc && !field_unsigned(msg, "ticket", 1, INT32_MAX, &v->ticket))
 		rc = -EINVAL;
+	if (!rc)
+		rc = parse_window(v, msg);
 	if (!rc)
 		rc = parse_slots(v, json_object_get(msg, "slots"));
 	if (rc)

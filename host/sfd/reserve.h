@@ -7,6 +7,8 @@
 #include <netinet/in.h>
 #include <stdint.h>
 
+#include "proto/agent-port.h"
+
 struct reservation {
 	/* the family, if it is to be made: */
 	unsigned number, cpus, vni;
@@ -15,6 +17,7 @@ struct reservation {
 	/* the ticket's share of this host: */
 	unsigned ticket;
 	unsigned *slots, count;
+	struct agent_window window; /* of the clones; 0 pages: none */
 };
 
 /* Return: 0, then reserve_fini() it, or -EINVAL, -ENOMEM. */

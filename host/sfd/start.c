@@ -12,11 +12,12 @@
 #include "host/sfd/fields.h"
 #include "host/sfd/hex.h"
 #include "host/sfd/request.h"
+#include "host/sfd/window.h"
 
 static int parse_numbers(struct start *s, const json_t *msg, size_t len)
 {
 	unsigned pages;
-	uint64_t descriptor_bytes;
+	uint64_t descriptor_bytes, dead_bytes;
 
 	if (!field_unsigned(msg, "number", 0, INT32_MAX, &s->number) ||
 	    !field_unsigned(msg, "ticket", 1, INT32_MAX, &s->ticket) ||
@@ -24,10 +25,12 @@ static int parse_numbers(struct start *s, const json_t *msg, size_t len)
 	    !field_unsigned(msg, "checkpoint", 0, INT32_MAX, &s->checkpoint) ||
 	    !field_unsigned(msg, "pages", 1, UINT16_MAX, &pages) ||
 	    !field_u64(msg, "quiesce", 0, INT64_MAX, &s->quiesce) ||
-	    !field_u64(msg, "descriptor_bytes", 1, len, &descriptor_bytes))
+	    !field_u64(msg, "descriptor_bytes", 1, len, &descriptor_bytes) ||
+	    !field_u64(msg, "dead_bytes", 0, len - descriptor_bytes, &dead_bytes))
 		return -EINVAL;
 	s->pages = (uint16_t)pages;
 	s->descriptor_bytes = (size_t)descriptor_bytes;
+	s->dead_bytes = (size_t)dead_bytes;
 	return 0;
 }
 
@@ -53,6 +56,19 @@ static int parse_keys(struct start *s, const json_t *msg)
 	}
 	s->streams = json_object_get(msg, "streams");
 	return json_is_array(s->streams) ? 0 : -EINVAL;
+}
+
+/* What the window said goes with the dead pages: that it was held for this very operation. */
+static int parse_window(struct start *s, const json_t *msg)
+{
+	struct agent_window window;
+
+	if (!s->dead_bytes)
+		return 0;
+	if (hex_parse(field_text(msg, "window", ""), (uint8_t *)&s->head, WINDOW_HEAD_BYTES))
+		return -EINVAL;
+	window = (struct agent_window){ .gfn = s->head.gfn, .pages = s->head.pages };
+	return window_check(&window, s->quiesce, &s->head) ? -EINVAL : 0;
 }
 
 static int parse_clones(struct start *s, const json_t *msg)
@@ -86,14 +102,17 @@ int start_parse(struct start *s, json_t *msg, const uint8_t *bytes, size_t len)
 	if (!rc)
 		rc = parse_keys(s, msg);
 	if (!rc)
+		rc = parse_window(s, msg);
+	if (!rc)
 		rc = parse_clones(s, msg);
 	if (rc) {
 		start_fini(s);
 		return rc;
 	}
 	s->descriptor = bytes;
-	s->xs_state = bytes + s->descriptor_bytes;
-	s->xs_bytes = len - s->descriptor_bytes;
+	s->dead = s->descriptor + s->descriptor_bytes;
+	s->xs_state = s->dead + s->dead_bytes;
+	s->xs_bytes = len - s->descriptor_bytes - s->dead_bytes;
 	return 0;
 }
 

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "proto/kmod.h"
 #include "proto/memtap.h"
 #include "proto/xenstore-tree.h"
 
@@ -21,8 +22,10 @@ struct start {
 	uint8_t key[MEMTAP_KEY_BYTES];
 	char request[SF_XS_KEY_MAX + 1];
 	json_t *cancel, *streams;	      /* arrays; the message's */
-	const uint8_t *descriptor, *xs_state; /* the message's bytes */
+	const uint8_t *descriptor, *dead, *xs_state; /* the message's bytes */
 	size_t descriptor_bytes, xs_bytes;
+	size_t dead_bytes;	/* 0: the guest was not held, or else … */
+	struct sfk_window head; /* … this is what its window said */
 	struct start_clone *clones; /* of all hosts */
 	unsigned count;
 };

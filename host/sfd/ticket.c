@@ -184,9 +184,10 @@ static void reserve_on(struct ticket *t, struct host *host)
 	}
 	t->reserving++;
 	peer_call(host,
-		  json_pack("{ss so si so}", "op", "reserve", "family",
+		  json_pack("{ss so si so sI sI}", "op", "reserve", "family",
 			    family_spec(t->guest->vm.family), "ticket", (int)t->number, "slots",
-			    slots),
+			    slots, "window_gfn", (json_int_t)t->window.gfn, "window_pages",
+			    (json_int_t)t->window.pages),
 		  NULL, 0, host_reserved, ask_new(t, host));
 }
 
@@ -312,6 +313,7 @@ void ticket_request(struct guest *g, const char *key, const struct ticket_wish *
 		return;
 	}
 	t->guest = g;
+	t->window = g->window;
 	t->number = g->next_ticket++;
 	t->asked = wish->n;
 	t->min = wish->min;

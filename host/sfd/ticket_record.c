@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "host/sfd/guest.h"
+#include "host/sfd/window.h"
 
 static json_t *milliseconds(double ms)
 {
@@ -11,6 +12,8 @@ static json_t *milliseconds(double ms)
 
 json_t *ticket_record(const struct ticket *t)
 {
+	static const struct instant none;
+	const struct instant *instant = t->instant ? t->instant : &none;
 	json_t *clones, *hosts;
 
 	if (!t->op)
@@ -36,9 +39,11 @@ json_t *ticket_record(const struct ticket *t)
 					  (json_int_t)c->pages_fetched, "bytes_fetched",
 					  (json_int_t)c->bytes_fetched, "status", status));
 	}
-	return json_pack("{si si so sf sf sI so so}", "n", (int)t->asked, "granted", (int)t->count,
-			 "hosts", hosts, "ticket_ms", (double)t->ticket_ns / 1e6, "pause_ms",
-			 t->pause_ms, "descriptor_bytes",
-			 (json_int_t)(t->instant ? t->instant->descriptor_bytes : 0), "clones",
-			 clones, "join_ms", milliseconds(t->join_ms));
+	return json_pack("{si si so sf sf so sI sI so so}", "n", (int)t->asked, "granted",
+			 (int)t->count, "hosts", hosts, "ticket_ms", (double)t->ticket_ns / 1e6,
+			 "pause_ms", t->pause_ms, "hold_ms",
+			 milliseconds(window_hold_ms(&instant->head)), "dead_pages",
+			 (json_int_t)instant->dead_pages, "descriptor_bytes",
+			 (json_int_t)instant->descriptor_bytes, "clones", clones, "join_ms",
+			 milliseconds(t->join_ms));
 }

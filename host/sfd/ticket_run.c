@@ -12,14 +12,15 @@
 #include "common/log.h"
 #include "host/sfd/hex.h"
 #include "host/sfd/ticket_internal.h"
+#include "host/sfd/window.h"
 
 /* ---- starting ---- */
 
 static json_t *start_message(struct ticket *t, struct instant *i)
 {
 	struct family *f = t->guest->vm.family;
-	char snapshot[17], key[2 * MEMTAP_KEY_BYTES + 1];
-	json_t *clones = json_array();
+	char snapshot[17], key[2 * MEMTAP_KEY_BYTES + 1], window[2 * WINDOW_HEAD_BYTES + 1];
+	json_t *clones = json_array(), *msg;
 
 	hex_print((const uint8_t *)&i->snapshot, sizeof(i->snapshot), snapshot);
 	hex_print(i->key, sizeof(i->key), key);
@@ -27,12 +28,18 @@ static json_t *start_message(struct ticket *t, struct instant *i)
 		json_array_append_new(clones, json_pack("{si si si}", "id", (int)k + 1, "slot",
 							(int)t->children[k].slot, "serial",
 							(int)t->children[k].serial));
-	return json_pack("{ss si si si si si sI sI ss ss ss sO sO so}", "op", "start", "number",
-			 (int)f->number, "ticket", (int)t->number, "file", (int)i->file, "pages",
-			 (int)f->pages_port, "checkpoint", (int)i->checkpoint, "descriptor_bytes",
-			 (json_int_t)i->descriptor_bytes, "quiesce", (json_int_t)i->quiesce,
-			 "snapshot", snapshot, "key", key, "request", i->request, "cancel",
-			 i->cancel, "streams", i->streams, "clones", clones);
+	msg = json_pack("{ss si si si si si sI sI sI ss ss ss sO sO so}", "op", "start", "number",
+			(int)f->number, "ticket", (int)t->number, "file", (int)i->file, "pages",
+			(int)f->pages_port, "checkpoint", (int)i->checkpoint, "descriptor_bytes",
+			(json_int_t)i->descriptor_bytes, "dead_bytes", (json_int_t)i->dead_bytes,
+			"quiesce", (json_int_t)i->quiesce, "snapshot", snapshot, "key", key,
+			"request", i->request, "cancel", i->cancel, "streams", i->streams, "clones",
+			clones);
+	if (i->dead_bytes) {
+		hex_print((const uint8_t *)&i->head, WINDOW_HEAD_BYTES, window);
+		json_object_set_new(msg, "window", json_string(window));
+	}
+	return msg;
 }
 
 /* A host did not take "start": its clones never ran. */
@@ -60,15 +67,17 @@ static void host_started(void *arg, int error, const char *why, json_t *msg, con
 static void send_start(struct ticket *t, struct instant *i)
 {
 	struct daemon *d = t->guest->vm.daemon;
-	size_t len = i->descriptor_bytes + i->xs_bytes;
+	size_t len = i->descriptor_bytes + i->dead_bytes + i->xs_bytes;
 	_cleanup_free_ uint8_t *bytes = malloc(len);
+	uint8_t *at = bytes;
 	json_t *msg = start_message(t, i);
 
 	if (!bytes)
-		abort(); /* the clones' QEMUs stand ready: less than a MB cannot be what is missing
-			  */
-	memcpy(bytes, i->descriptor, i->descriptor_bytes);
-	memcpy(bytes + i->descriptor_bytes, i->xs_state, i->xs_bytes);
+		abort(); /* the clones' QEMUs stand ready: some MB cannot be what is missing */
+	at = mempcpy(at, i->descriptor, i->descriptor_bytes);
+	if (i->dead_bytes)
+		at = mempcpy(at, i->dead, i->dead_bytes);
+	memcpy(at, i->xs_state, i->xs_bytes);
 	/* other hosts first: theirs is the longer way */
 	for (unsigned k = 0; k < d->host_count; k++) {
 		if (&d->hosts[k] != d->self && ticket_has_child_on(t, &d->hosts[k]))
@@ -90,6 +99,7 @@ static void tell_step(struct ticket *t, const char *step, unsigned id, double ms
 
 void ticket_start(struct ticket *t, struct instant *instant, uint64_t start_ns, double pause_ms)
 {
+	double hold_ms = window_hold_ms(&instant->head);
 	struct guest *g = t->guest;
 
 	t->instant = instant_get(instant);
@@ -117,9 +127,11 @@ void ticket_start(struct ticket *t, struct instant *instant, uint64_t start_ns, 
 	xs_host_printf(g->vm.xs, "snowflock/last-ticket", "%u", t->number);
 	xs_host_printf(g->vm.xs, "snowflock/count", "%u", t->count);
 	guest_tell(g,
-		   json_pack("{ss ss si si si sf sI}", "ev", "clone", "step", "cloned", "op",
+		   json_pack("{ss ss si si si sf so sI sI}", "ev", "clone", "step", "cloned", "op",
 			     (int)t->op, "n", (int)t->asked, "granted", (int)t->count, "pause_ms",
-			     pause_ms, "descriptor_bytes", (json_int_t)instant->descriptor_bytes));
+			     pause_ms, "hold_ms", hold_ms < 0 ? json_null() : json_real(hold_ms),
+			     "dead_pages", (json_int_t)instant->dead_pages, "descriptor_bytes",
+			     (json_int_t)instant->descriptor_bytes));
 }
 
 /* ---- following ---- */

@@ -22,6 +22,7 @@
 #include "common/log.h"
 #include "host/sfd/paths.h"
 #include "host/sfd/request.h"
+#include "host/sfd/window.h"
 #include "proto/agent-socket.h"
 #include "proto/xenstore-tree.h"
 
@@ -67,9 +68,18 @@ static void vmm_ended(void *arg, const char *why)
 	vm_fail(arg, why);
 }
 
+static void vmm_doorbell(void *arg)
+{
+	struct vm *vm = arg;
+
+	if (!vm->ended && vm->kind->doorbell)
+		vm->kind->doorbell(vm);
+}
+
 static const struct vmm_events vmm_events = {
 	.ram_mapped = vmm_ram_mapped,
 	.ready = vmm_ready,
+	.doorbell = vmm_doorbell,
 	.ended = vmm_ended,
 };
 
@@ -268,8 +278,9 @@ static void agent_broken(void *arg, const char *why)
 static const struct agent_port_events agent_events = { .frame = agent_frame,
 						       .broken = agent_broken };
 
-void vm_resume(struct vm *vm, struct agent_resume *resume)
+void vm_identity(const struct vm *vm, struct agent_resume *resume)
 {
+	struct in6_addr address6;
 	struct timespec now;
 
 	resume->prefix = FAMILY_PREFIX;
@@ -280,6 +291,14 @@ void vm_resume(struct vm *vm, struct agent_resume *resume)
 	clock_gettime(CLOCK_REALTIME, &now);
 	resume->realtime_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	memcpy(resume->mac, vm->mac, sizeof(resume->mac));
+	resume->prefix6 = VNET_PREFIX6;
+	vnet_address6(vm->family->vni, vm->slot, &address6);
+	memcpy(resume->address6, &address6, sizeof(resume->address6));
+}
+
+void vm_resume(struct vm *vm, struct agent_resume *resume)
+{
+	vm_identity(vm, resume);
 	agent_port_send_now(vm->agent, AGENT_RESUME, resume, sizeof(*resume));
 }
 
@@ -334,12 +353,16 @@ static int start_qemu(struct vm *vm, const struct vm_plan *plan, int tap, int xs
 		.cmdline = "",
 		.clone = plan->clone,
 		.ram_fd = plan->ram_fd,
-		.window_fd = -1,
+		.window_fd = plan->window_fd,
 		.tap_fd = tap,
 		.xenstore_fd = xs_fd,
 		.agent_fd = agent_fd,
 	};
 
+	if (plan->window_fd >= 0) {
+		config.window_offset = window_offset(&plan->window);
+		config.window_bytes = window_bytes(&plan->window);
+	}
 	memcpy(config.mac, vm->mac, sizeof(config.mac));
 	snprintf(cluster, sizeof(cluster), "SF_CLUSTER=%s", d->config.cluster);
 	snprintf(host, sizeof(host), "SF_HOST=%s", d->self->name);

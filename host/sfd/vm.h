@@ -25,6 +25,8 @@ struct vm_kind {
 	void (*frame)(struct vm *vm, const struct agent_frame *frame, const void *payload);
 	/* Optional: more of the guest's XenStore stream was taken in. */
 	void (*received)(struct vm *vm);
+	/* Optional: the guest rang (proto/kmod.h). */
+	void (*doorbell)(struct vm *vm);
 	/* The guest asked something, under a valid key. */
 	void (*request)(struct vm *vm, const char *key, const struct request *request);
 };
@@ -55,6 +57,8 @@ struct vm_plan {
 	unsigned slot;
 	bool clone;
 	int ram_fd;		     /* borrowed */
+	int window_fd;		     /* a clone's, borrowed; -1: none */
+	struct agent_window window;  /* where it lies */
 	const char *kernel, *initrd; /* NULL: the guest image's */
 	uint64_t charge;
 };
@@ -73,9 +77,10 @@ int vm_xs_create(struct vm *vm);
 int vm_xs_restore(struct vm *vm, const uint8_t *state, size_t len);
 
 /*
- * Tells the agent who its VM is: `resume` has op, id, count and, for a clone, what made it; the
- * rest is filled in here.
+ * Who the VM is, for its agent: `resume` has op, id, count and, for a clone, what made it; the rest
+ * is filled in here. vm_resume() sends it, too.
  */
+void vm_identity(const struct vm *vm, struct agent_resume *resume);
 void vm_resume(struct vm *vm, struct agent_resume *resume);
 
 /* Writes the answer to a request of libsf's (proto/xenstore-tree.h). */

@@ -21,6 +21,7 @@
 #include "host/sfd/request.h"
 #include "host/sfd/reserve.h"
 #include "host/sfd/start.h"
+#include "host/sfd/window.h"
 
 #define MAX_INPUT 4096
 
@@ -118,11 +119,13 @@ static void fuzz_message(const uint8_t *data, size_t size)
 	if (!msg)
 		return;
 	if (!reserve_parse(&v, msg)) {
+		must(!v.window.pages || window_fits(&v.window, v.ram_bytes));
 		must(v.count && v.slots[v.count - 1] <= FAMILY_MAX_SLOT && v.cpus && v.ram_bytes);
 		reserve_fini(&v);
 	}
 	if (!start_parse(&s, msg, data + json_len, rest)) {
-		must(s.descriptor_bytes && s.descriptor_bytes + s.xs_bytes == rest && s.count);
+		must(s.descriptor_bytes && s.count &&
+		     s.descriptor_bytes + s.dead_bytes + s.xs_bytes == rest);
 		for (unsigned i = 0; i < s.count; i++)
 			must(s.clones[i].id && s.clones[i].id <= s.count);
 		start_fini(&s);
@@ -182,10 +185,11 @@ static size_t make_text(uint8_t *at)
 		"exit 0",
 		"checkpoint",
 		"{\"family\":{\"number\":1,\"ram_bytes\":268435456,\"cpus\":2,\"vni\":77,"
-		"\"base\":\"10.64.0.1\"},\"ticket\":3,\"slots\":[1,2,3]}",
+		"\"base\":\"10.64.0.1\"},\"ticket\":3,\"slots\":[1,2,3],"
+		"\"window_gfn\":4096,\"window_pages\":9}",
 		"{\"number\":1,\"ticket\":2,\"file\":3,\"checkpoint\":0,\"pages\":4000,\"quiesce\":"
 		"9,"
-		"\"descriptor_bytes\":4,\"snapshot\":\"0102030405060708\",\"key\":"
+		"\"descriptor_bytes\":4,\"dead_bytes\":0,\"snapshot\":\"0102030405060708\",\"key\":"
 		"\"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\","
 		"\"request\":\"7-0-x\",\"cancel\":[\"8-0-y\"],\"streams\":[1],"
 		"\"clones\":[{\"id\":1,\"slot\":5,\"serial\":11}]}",

@@ -21,6 +21,7 @@
 #include "host/sfd/request.h"
 #include "host/sfd/reserve.h"
 #include "host/sfd/start.h"
+#include "host/sfd/window.h"
 
 /* ---- the hosts file ---- */
 
@@ -236,9 +237,9 @@ static void test_ticket_wishes(void)
 
 static json_t *good_start(void)
 {
-	return json_pack("{si si si si si si si ss ss ss s[s] s[i] s[{si si si} {si si si}]}",
+	return json_pack("{si si si si si si si si ss ss ss s[s] s[i] s[{si si si} {si si si}]}",
 			 "number", 1, "ticket", 2, "file", 3, "checkpoint", 0, "pages", 4000,
-			 "quiesce", 9, "descriptor_bytes", 4, "snapshot", "0102030405060708", "key",
+			 "quiesce", 9, "descriptor_bytes", 4, "dead_bytes", 0, "snapshot", "0102030405060708", "key",
 			 "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
 			 "request", "7-0-x", "cancel", "8-0-y", "streams", 1, "clones", "id", 1,
 			 "slot", 5, "serial", 11, "id", 2, "slot", 6, "serial", 12);
@@ -269,7 +270,7 @@ static void test_start_wrong(void)
 					      "checkpoint", "pages",  "quiesce",
 					      "snapshot",   "key",    "descriptor_bytes",
 					      "request",    "cancel", "streams",
-					      "clones" };
+					      "clones",	    "dead_bytes" };
 	const uint8_t bytes[8] = "";
 	struct start s;
 
@@ -298,6 +299,35 @@ static void test_start_wrong(void)
 	}
 }
 
+/* Of a guest that was held: its dead pages between the two, and what its window said. */
+static void test_start_held(void)
+{
+	struct sfk_window head = { .magic = SFK_MAGIC,
+				   .version = SFK_VERSION,
+				   .gfn = 4096,
+				   .pages = 9,
+				   .held_op = 9,
+				   .state = SFK_HELD };
+	const uint8_t bytes[] = "descdeadpagetree";
+	char text[2 * WINDOW_HEAD_BYTES + 1];
+	json_t *msg = good_start();
+	struct start s;
+
+	json_object_set_new(msg, "dead_bytes", json_integer(8));
+	CU_ASSERT_EQUAL(start_parse(&s, msg, bytes, 16), -EINVAL);
+	hex_print((uint8_t *)&head, WINDOW_HEAD_BYTES, text);
+	json_object_set_new(msg, "window", json_string(text));
+	CU_ASSERT_EQUAL_FATAL(start_parse(&s, msg, bytes, 16), 0);
+	CU_ASSERT(s.dead == bytes + 4 && s.dead_bytes == 8);
+	CU_ASSERT(s.xs_state == bytes + 12 && s.xs_bytes == 4);
+	CU_ASSERT_EQUAL(memcmp(&s.head, &head, sizeof(head)), 0);
+	start_fini(&s);
+	CU_ASSERT_EQUAL(start_parse(&s, msg, bytes, 11), -EINVAL);
+	json_object_set_new(msg, "quiesce", json_integer(8)); /* held for another operation */
+	CU_ASSERT_EQUAL(start_parse(&s, msg, bytes, 16), -EINVAL);
+	json_decref(msg);
+}
+
 static void test_start_wrong_clone(void)
 {
 	static const char *const wrong[] = { "{\"id\":0,\"slot\":1,\"serial\":1}",
@@ -323,8 +353,16 @@ static void test_reservation(void)
 {
 	static const char good[] =
 		"{\"family\":{\"number\":1,\"ram_bytes\":268435456,\"cpus\":2,"
-		"\"vni\":77,\"base\":\"10.64.0.1\"},\"ticket\":3,\"slots\":[1,4000]}";
-	static const char *const wrong[][2] = { { "\"number\":1", "\"number\":-1" },
+		"\"vni\":77,\"base\":\"10.64.0.1\"},\"ticket\":3,\"slots\":[1,4000],"
+		"\"window_gfn\":4096,\"window_pages\":3}";
+	static const char *const wrong[][2] = { { "window_gfn", "x" },
+						{ "window_pages", "x" },
+						{ "4096,", "-1," },
+						{ "4096,", "65534," },
+						{ "4096,", "9223372036854775807," },
+						{ "_pages\":3", "_pages\":-1" },
+						{ "_pages\":3", "_pages\":1025" },
+						{ "\"number\":1", "\"number\":-1" },
 						{ "268435456", "268435457" },
 						{ "268435456", "4398046511105048576" },
 						{ "\"cpus\":2", "\"cpus\":65" },
@@ -339,6 +377,7 @@ static void test_reservation(void)
 	struct reservation v;
 
 	CU_ASSERT_EQUAL_FATAL(reserve_parse(&v, msg), 0);
+	CU_ASSERT(v.window.gfn == 4096 && v.window.pages == 3);
 	CU_ASSERT(v.vni == 77 && v.count == 2 && v.slots[1] == 4000 && v.ram_bytes == 256ull << 20);
 	reserve_fini(&v);
 	json_decref(msg);
@@ -409,16 +448,24 @@ static void test_record(void)
 		{ .host = &h1, .state = SF_CLONE_RUNNING, .running_ms = 12, .answered_ms = -1 },
 	};
 	struct ticket t = { .asked = 4, .count = 3, .children = children, .join_ms = -1, .op = 1 };
+	struct instant held = { .head = { .magic = SFK_MAGIC, .hold_ns = 2500000 },
+				.dead_pages = 99 };
 	json_t *record = ticket_record(&t), *clones = json_object_get(record, "clones");
 
 	CU_ASSERT_EQUAL(field_or(record, "n", 0), 4);
 	CU_ASSERT_EQUAL(field_or(record, "granted", 0), 3);
 	CU_ASSERT_EQUAL(json_array_size(json_object_get(record, "hosts")), 2);
 	CU_ASSERT(json_is_null(json_object_get(record, "join_ms")));
+	CU_ASSERT(json_is_null(json_object_get(record, "hold_ms")));
 	CU_ASSERT_EQUAL(field_or(json_array_get(clones, 0), "status", 9), 3);
 	CU_ASSERT_STRING_EQUAL(field_text(json_array_get(clones, 1), "status", ""), "lost");
 	CU_ASSERT(json_is_null(json_object_get(json_array_get(clones, 1), "answered_ms")));
 	CU_ASSERT(json_is_null(json_object_get(json_array_get(clones, 2), "status")));
+	json_decref(record);
+	t.instant = &held;
+	record = ticket_record(&t);
+	CU_ASSERT_EQUAL(json_real_value(json_object_get(record, "hold_ms")), 2.5);
+	CU_ASSERT_EQUAL(field_or(record, "dead_pages", 0), 99);
 	json_decref(record);
 	t.op = 0;
 	CU_ASSERT_PTR_NULL(ticket_record(&t));
@@ -517,6 +564,28 @@ static void test_port_frames(void)
 	}
 }
 
+/* An agent of another version is understood as far as its version. */
+static void test_port_old_hello(void)
+{
+	static const struct agent_frame old = { 8, AGENT_HELLO, 0, 0 },
+					now = { sizeof(struct agent_hello), AGENT_HELLO, 0, 0 };
+	static const struct agent_hello hello = { AGENT_VERSION, 0, { 4096, 9 } };
+	struct agent_hello seen;
+	struct port_rig rig;
+
+	rig_start(&rig);
+	rig_send(&rig, &now, sizeof(now), 7);
+	rig_send(&rig, &hello, sizeof(hello), 7);
+	memcpy(&seen, rig.payload, sizeof(seen));
+	CU_ASSERT(rig.frames == 1 && seen.window.gfn == 4096 && seen.window.pages == 9);
+	rig_send(&rig, &old, sizeof(old), 7);
+	rig_send(&rig, &(struct agent_hello){ .version = 2 }, old.length, 7);
+	CU_ASSERT(rig.frames == 2 && rig.breaks == 0 && rig.last.length == 8);
+	memcpy(&seen, rig.payload, sizeof(seen.version));
+	CU_ASSERT_EQUAL(seen.version, 2);
+	rig_stop(&rig);
+}
+
 static void test_port_wrong_frames(void)
 {
 	static const struct {
@@ -533,6 +602,8 @@ static void test_port_wrong_frames(void)
 		{ { AGENT_MAX_FRAME + 1, AGENT_HELLO, 0, 0 }, "over the limit" },
 		{ { 7, AGENT_HELLO, 0, 0 }, "cut short" },
 		{ { 0, AGENT_CREDIT, 0, 0 }, "cut short" },
+		{ { 16, AGENT_QUIESCED, 0, 0 }, "cut short" },
+		{ { 8, AGENT_MODULE, 0, 0 }, "cut short" },
 		{ { 1, AGENT_DATA, 3, 1 }, "channel" },
 	};
 
@@ -604,11 +675,13 @@ static const struct {
 	{ "wishes for a ticket", test_ticket_wishes },
 	{ "a start message", test_start },
 	{ "a start message with a wrong field", test_start_wrong },
+	{ "a start message of a guest that was held", test_start_held },
 	{ "a start message with a wrong clone", test_start_wrong_clone },
 	{ "a reservation", test_reservation },
 	{ "clones are spread evenly", test_offers },
 	{ "the record of an operation", test_record },
 	{ "agent: frames in pieces", test_port_frames },
+	{ "agent: a hello of another version", test_port_old_hello },
 	{ "agent: wrong frames break the port", test_port_wrong_frames },
 	{ "agent: frames wait while held", test_port_held },
 	{ "agent: the end of the port", test_port_ends },
