@@ -7,6 +7,8 @@
 
 #include "agent/arrive.h"
 #include "agent/exec.h"
+#include "agent/hooks.h"
+#include "agent/identity.h"
 #include "agent/local.h"
 #include "agent/loop.h"
 #include "agent/module.h"
@@ -24,11 +26,15 @@
  *             what is under way is finished                        → QUIET, HOLDING,
  *                                                                    RUNNING (given up)
  *   HOLDING   AGENT_QUIESCED with AGENT_Q_HOLD is on its way out;
- *             as soon as it is gone the module holds the guest     → RUNNING, QUIET (the hold
- *                                                                    failed)
- *   QUIET     nothing is sent or received but AGENT_RESUME         → RUNNING
+ *             as soon as it is gone the module holds the guest     → RUNNING, HOOKS, QUIET (the
+ *                                                                    hold failed)
+ *   QUIET     nothing is sent or received but AGENT_RESUME         → RUNNING, HOOKS
+ *   HOOKS     a clone has its address and runs its hooks; nobody
+ *             is told yet, and the host's frames wait              → RUNNING
  */
-enum agent_state { AGENT_BOOTED, AGENT_RUNNING, AGENT_QUIETING, AGENT_HOLDING, AGENT_QUIET };
+enum agent_state {
+	AGENT_BOOTED, AGENT_RUNNING, AGENT_QUIETING, AGENT_HOLDING, AGENT_QUIET, AGENT_HOOKS
+};
 
 struct agent {
 	enum agent_state state;
@@ -36,8 +42,13 @@ struct agent {
 	uint64_t op;			/* sfd's number of the clone operation, when not RUNNING */
 	uint64_t expected_bytes;	/* XenStore bytes to be received before QUIET */
 	bool may_hold;			/* sfd can do its part in this operation */
+	struct agent_resume resume;	/* HOOKS: as whom it goes on */
+	int resume_error;		/* HOOKS: 0 or -errno, to be told sfd */
+	int random_fd;			/* of reseed_open() */
 	struct loop loop;
 	struct module module;
+	struct identity identity;
+	struct hooks hooks;
 	struct arrive arrive;
 	struct netcfg netcfg;
 	struct local local;
@@ -57,5 +68,7 @@ int quiesce_end(struct agent *agent, const struct agent_resume *resume);
 void quiesce_step(void *arg);
 /* The port has taken everything. `arg` is the agent. */
 void quiesce_flushed(void *arg);
+/* While HOOKS: all have ended. `arg` is the agent. */
+void quiesce_hooked(void *arg);
 
 #endif

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "agent/agent.h"
+#include "agent/reseed.h"
 #include "agent/vport.h"
 #include "common/cleanup.h"
 #include "common/io.h"
@@ -23,18 +24,23 @@
 #include "proto/agent-socket.h"
 
 #define XENSTORE_SOCKET "/run/xenstored/socket"
+#define CLONE_CONF "/etc/snowflock/clone.conf"
+#define CLONE_HOOKS "/etc/snowflock/clone.d"
+#define MACHINE_ID "/etc/machine-id"
+#define DBUS_MACHINE_ID "/var/lib/dbus/machine-id"
 #define PORT_WAIT_MS 30000
 #define BACKLOG 128
 
 struct options {
 	const char *xenstore_port, *agent_port;
 	const char *xenstore_socket, *agent_socket, *result_dir;
-	const char *nic, *module;
+	const char *nic, *module, *root;
+	unsigned hook_limit_s;
 	bool no_network;
 };
 
 enum option_key { KEY_XS_PORT = 256, KEY_PORT, KEY_XS_SOCKET, KEY_SOCKET, KEY_RESULTS, KEY_NIC,
-		  KEY_NO_NETWORK, KEY_MODULE };
+		  KEY_NO_NETWORK, KEY_MODULE, KEY_ROOT, KEY_HOOK_LIMIT };
 
 static const struct argp_option option_table[] = {
 	{ "xenstore-port", KEY_XS_PORT, "PORT", 0, "XenStore port: name, path or number", 0 },
@@ -44,6 +50,8 @@ static const struct argp_option option_table[] = {
 	{ "result-dir", KEY_RESULTS, "PATH", 0, "Store results of clones here", 0 },
 	{ "nic", KEY_NIC, "NAME", 0, "The interface on the clones' segment", 0 },
 	{ "module", KEY_MODULE, "PATH", 0, "The kernel module's device", 0 },
+	{ "root", KEY_ROOT, "PATH", 0, "Find /etc and /var below this folder", 0 },
+	{ "hook-limit", KEY_HOOK_LIMIT, "SECONDS", 0, "End a hook that takes longer", 0 },
 	{ "no-network", KEY_NO_NETWORK, NULL, 0, "Leave network and clock as they are", 0 },
 	{ 0 }
 };
@@ -73,6 +81,14 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case KEY_MODULE:
 		options->module = arg;
+		return 0;
+	case KEY_ROOT:
+		options->root = arg;
+		return 0;
+	case KEY_HOOK_LIMIT:
+		options->hook_limit_s = (unsigned)atoi(arg);
+		if (!options->hook_limit_s)
+			argp_error(state, "--hook-limit is a number of seconds");
 		return 0;
 	case KEY_NO_NETWORK:
 		options->no_network = true;
@@ -126,6 +142,31 @@ static int listen_at(const char *path, int type)
 	    listen(fd, BACKLOG))
 		return -errno;
 	return steal_fd(&fd);
+}
+
+/* A path below the root. Return: it, never freed; NULL without memory. */
+static char *below(const char *root, const char *path)
+{
+	char *whole;
+
+	return asprintf(&whole, "%s%s", root, path) < 0 ? NULL : whole;
+}
+
+/* What the guest's owner wants to be a clone's own. Return: 0 or -errno. */
+static int init_own(struct agent *agent, const struct options *options)
+{
+	const char *config = below(options->root, CLONE_CONF);
+	const char *machine_id = below(options->root, MACHINE_ID);
+	const char *dbus_machine_id = below(options->root, DBUS_MACHINE_ID);
+	const char *hooks = below(options->root, CLONE_HOOKS);
+
+	if (!config || !machine_id || !dbus_machine_id || !hooks)
+		return -ENOMEM;
+	identity_init(&agent->identity, config, machine_id, dbus_machine_id);
+	hooks_init(&agent->hooks, &agent->loop, hooks, options->hook_limit_s, quiesce_hooked,
+		   agent);
+	agent->random_fd = reseed_open();
+	return 0;
 }
 
 /* A clone arrived. Return: false if sfd cannot be told now. */
@@ -196,6 +237,8 @@ static int serve(struct agent *agent, const struct options *options)
 	error = loop_init(&agent->loop);
 	if (!error)
 		error = execs_init(&agent->execs, &agent->loop, &agent->port);
+	if (!error)
+		error = init_own(agent, options);
 	if (error)
 		return fail("start", error);
 	netcfg_init(&agent->netcfg, options->nic, options->no_network);
@@ -222,6 +265,7 @@ int main(int argc, char **argv)
 		.xenstore_port = XENSTORE_PORT_NAME, .agent_port = AGENT_PORT_NAME,
 		.xenstore_socket = XENSTORE_SOCKET, .agent_socket = AGENT_SOCKET,
 		.result_dir = AGENT_RESULT_DIR, .nic = "eth0", .module = SFK_DEVICE,
+		.root = "", .hook_limit_s = HOOKS_LIMIT_S,
 	};
 
 	log_init("sf-agent", LOG_LVL_INFO);

@@ -9,11 +9,16 @@
  * remember of an earlier clone with that ID is still true, and the first frame teaches the bridges
  * the way; broadcasts would wake every sibling in the moment when each of them is busiest. The
  * parent's MAC is the one this VM had, so a clone need not ask for it.
+ *
+ * IPv6 likewise: nobody else can have an address that follows from the ID, so there is no search
+ * for duplicates, which would keep it from being used for a second. The link-local address follows
+ * from the MAC; the kernel is told not to make one of its own, which would search.
  */
 #include "agent/netcfg.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/if_link.h>
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
@@ -27,8 +32,10 @@ enum step {	/* as nlmsg_seq, so that an error tells where it belongs */
 	STEP_LOOPBACK = 1,
 	STEP_OLD_ADDRESS,
 	STEP_DOWN,
+	STEP_NO_OWN_ADDRESS6,
 	STEP_MAC,
 	STEP_ADDRESS,
+	STEP_ADDRESS6,
 	STEP_ROUTE,
 	STEP_PARENT,
 	STEPS
@@ -36,15 +43,16 @@ enum step {	/* as nlmsg_seq, so that an error tells where it belongs */
 
 static const char *const step_names[STEPS] = {
 	[STEP_LOOPBACK] = "loopback up",   [STEP_OLD_ADDRESS] = "old address",
-	[STEP_DOWN] = "down",		   [STEP_MAC] = "MAC address",
-	[STEP_ADDRESS] = "address",	   [STEP_ROUTE] = "default route",
+	[STEP_DOWN] = "down",		   [STEP_NO_OWN_ADDRESS6] = "IPv6 address generation",
+	[STEP_MAC] = "MAC address",	   [STEP_ADDRESS] = "address",
+	[STEP_ADDRESS6] = "IPv6 address",  [STEP_ROUTE] = "default route",
 	[STEP_PARENT] = "parent's MAC",
 };
 
 /* Messages one behind the other. */
 struct batch {
 	size_t len;
-	uint8_t bytes[768] __attribute__((aligned(NLMSG_ALIGNTO)));
+	uint8_t bytes[1024] __attribute__((aligned(NLMSG_ALIGNTO)));
 };
 
 static struct nlmsghdr *last_message(struct batch *batch, size_t at)
@@ -106,6 +114,44 @@ static void add_address(struct batch *batch, enum step step, uint16_t type, int 
 		add_attribute(batch, at, IFA_BROADCAST, &broadcast, sizeof(broadcast));
 }
 
+static void add_address6(struct batch *batch, enum step step, uint16_t type, int index,
+			 const uint8_t address[16], uint8_t prefix)
+{
+	struct ifaddrmsg body = { .ifa_family = AF_INET6, .ifa_prefixlen = prefix,
+				  .ifa_flags = type == RTM_NEWADDR ? IFA_F_NODAD : 0,
+				  .ifa_index = (unsigned)index };
+	uint16_t flags = type == RTM_NEWADDR ? NLM_F_CREATE | NLM_F_REPLACE : 0;
+	size_t at = add(batch, step, type, flags, &body, sizeof(body));
+
+	add_attribute(batch, at, IFA_ADDRESS, address, 16);
+}
+
+/* The address of the VM on its segment, and the one of its link (RFC 4291, appendix A). */
+static void add_both6(struct batch *batch, enum step step, uint16_t type, int index,
+		      const uint8_t mac[6], const uint8_t address[16], uint8_t prefix)
+{
+	uint8_t local[16] = { 0xfe, 0x80, [8] = mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe,
+			      mac[3], mac[4], mac[5] };
+
+	add_address6(batch, step, type, index, local, 64);
+	add_address6(batch, step, type, index, address, prefix);
+}
+
+/* Keeps the kernel from making link-local addresses by itself. */
+static void add_no_own6(struct batch *batch, int index)
+{
+	struct ifinfomsg link = { .ifi_index = index };
+	const struct {
+		struct rtattr family, mode;
+		uint8_t value, padding[3];
+	} spec = { .family = { .rta_len = sizeof(spec), .rta_type = AF_INET6 },
+		   .mode = { .rta_len = RTA_LENGTH(1), .rta_type = IFLA_INET6_ADDR_GEN_MODE },
+		   .value = IN6_ADDR_GEN_MODE_NONE };
+	size_t at = add(batch, STEP_NO_OWN_ADDRESS6, RTM_NEWLINK, 0, &link, sizeof(link));
+
+	add_attribute(batch, at, IFLA_AF_SPEC, &spec, sizeof(spec));
+}
+
 static void add_route(struct batch *batch, int index, uint32_t gateway)
 {
 	struct rtmsg body = { .rtm_family = AF_INET, .rtm_table = RT_TABLE_MAIN,
@@ -142,6 +188,11 @@ static void fill(const struct netcfg *netcfg, const struct agent_resume *resume,
 	if (netcfg->address)
 		add_address(batch, STEP_OLD_ADDRESS, RTM_DELADDR, nic, netcfg->address,
 			    netcfg->prefix);
+	if (netcfg->prefix6)
+		add_both6(batch, STEP_OLD_ADDRESS, RTM_DELADDR, nic, netcfg->mac,
+			  netcfg->address6, netcfg->prefix6);
+	if (resume->prefix6)
+		add_no_own6(batch, nic);
 	if (down)
 		add_link(batch, STEP_DOWN, nic, false, NULL);
 	if (mac_changes && down)
@@ -151,6 +202,9 @@ static void fill(const struct netcfg *netcfg, const struct agent_resume *resume,
 	if (resume->address)
 		add_address(batch, STEP_ADDRESS, RTM_NEWADDR, nic, resume->address,
 			    resume->prefix);
+	if (resume->prefix6)
+		add_both6(batch, STEP_ADDRESS6, RTM_NEWADDR, nic, resume->mac, resume->address6,
+			  resume->prefix6);
 	if (resume->address && resume->gateway)
 		add_route(batch, nic, resume->gateway);
 	if (resume->id && !netcfg->id && netcfg->address == resume->parent && mac_changes)
@@ -197,7 +251,8 @@ static int open_netlink(struct netcfg *netcfg)
 static bool is_so(const struct netcfg *netcfg, const struct agent_resume *resume)
 {
 	return resume->op && netcfg->address == resume->address &&
-	       netcfg->prefix == resume->prefix &&
+	       netcfg->prefix == resume->prefix && netcfg->prefix6 == resume->prefix6 &&
+	       !memcmp(netcfg->address6, resume->address6, sizeof(netcfg->address6)) &&
 	       !memcmp(netcfg->mac, resume->mac, sizeof(netcfg->mac));
 }
 
@@ -209,7 +264,7 @@ int netcfg_apply(struct netcfg *netcfg, const struct agent_resume *resume)
 
 	if (netcfg->off || is_so(netcfg, resume) || (!resume->address && !netcfg->address))
 		return 0;
-	error = resume->prefix > 32 ? -EINVAL : open_netlink(netcfg);
+	error = resume->prefix > 32 || resume->prefix6 > 128 ? -EINVAL : open_netlink(netcfg);
 	if (error) {
 		log_err("network: %s: %s", netcfg->nic, strerror(-error));
 		return error;
@@ -234,6 +289,8 @@ void netcfg_take(struct netcfg *netcfg, const struct agent_resume *resume)
 	memcpy(netcfg->mac, resume->mac, sizeof(netcfg->mac));
 	netcfg->address = resume->address;
 	netcfg->prefix = resume->prefix;
+	netcfg->prefix6 = resume->prefix6;
+	memcpy(netcfg->address6, resume->address6, sizeof(netcfg->address6));
 	netcfg->id = resume->id;
 }
 

@@ -15,6 +15,8 @@ struct netcfg {
 	int nic_index;		/* 0: no such NIC */
 	uint32_t address;	/* as it is set now, network byte order; 0: none */
 	uint8_t prefix;
+	uint8_t prefix6;	/* 0: no IPv6 */
+	uint8_t address6[16];
 	uint8_t mac[6];
 	uint32_t id;
 };
@@ -23,7 +25,7 @@ struct netcfg {
 void netcfg_init(struct netcfg *netcfg, const char *nic, bool off);
 
 /*
- * Makes the NIC what `resume` says: MAC, address, default route; brings it and the loopback up when
+ * Makes the NIC what `resume` says: MAC, addresses, default route; brings it and the loopback up when
  * the VM has just booted. What is so already is not touched. Return: 0 or -errno.
  */
 int netcfg_apply(struct netcfg *netcfg, const struct agent_resume *resume);

@@ -30,7 +30,7 @@ static void watch(struct port *port)
 {
 	uint32_t events = 0;
 
-	if (out_room(port) >= PORT_RESERVE_BYTES / 2)
+	if (!port->held && out_room(port) >= PORT_RESERVE_BYTES / 2)
 		events |= EPOLLIN;
 	if (!port_flushed(port))
 		events |= EPOLLOUT;
@@ -138,12 +138,15 @@ static int take_frames(struct port *port)
 	size_t at = 0;
 	int error = 0;
 
-	while (!error && port->in_len - at >= sizeof(struct agent_frame)) {
+	port->taking = true;
+	while (!error && !port->held && port->in_len - at >= sizeof(struct agent_frame)) {
 		struct agent_frame frame;
 
 		memcpy(&frame, port->in + at, sizeof(frame));
-		if (frame.length > AGENT_MAX_FRAME)
-			return -EPROTO;
+		if (frame.length > AGENT_MAX_FRAME) {
+			error = -EPROTO;
+			break;
+		}
 		if (port->in_len - at < sizeof(frame) + frame.length)
 			break;
 		/* payloads are read as structures: bring one that lies askew to the front */
@@ -157,7 +160,19 @@ static int take_frames(struct port *port)
 	}
 	memmove(port->in, port->in + at, port->in_len - at);
 	port->in_len -= at;
+	port->taking = false;
 	return error;
+}
+
+void port_hold(struct port *port, bool held)
+{
+	int error;
+
+	port->held = held;
+	watch(port);
+	error = held || port->taking ? 0 : take_frames(port);
+	if (error)
+		broken(port, strerror(-error));
 }
 
 static void receive(struct port *port)

@@ -30,6 +30,8 @@ struct port {
 	const struct port_handler *handler;
 	void *arg;
 	bool starved;		/* somebody found no room for data */
+	bool held;		/* nothing is taken from the host */
+	bool taking;		/* frames are being handled */
 	size_t in_len;
 	size_t out_head, out_tail;	/* what waits is out[out_head..out_tail) */
 	uint32_t in_pad __attribute__((aligned(8)));	/* aligns the payload of a frame at in[0] */
@@ -56,6 +58,9 @@ void port_credit(struct port *port, uint32_t stream, uint32_t bytes);
  */
 uint8_t *port_data(struct port *port, size_t *room);
 void port_data_send(struct port *port, unsigned channel, uint32_t stream, uint32_t length);
+
+/* While held, frames from the host wait. May be called while one is handled. */
+void port_hold(struct port *port, bool held);
 
 /* True if the guest's kernel has taken everything that was sent. */
 bool port_flushed(const struct port *port);

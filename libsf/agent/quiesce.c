@@ -7,7 +7,8 @@
  * agent_resume alone. It comes as a frame, or, where the kernel module holds the guest, as the note
  * with which SFK_HOLD returns. In a clone this is the first code that runs, and every page it
  * touches comes over the network: no allocation, no file, and one netlink message, or none after a
- * hold, because the module has set address and clock.
+ * hold, because the module has set address and clock. Unless its owner wants more to be its own:
+ * then that, and the hooks, come before anybody is told.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 #include <time.h>
 
 #include "agent/agent.h"
+#include "agent/reseed.h"
 #include "common/log.h"
 
 #define BEHIND_NS 1000000ll	/* a clock that is further behind the host's than this is set */
@@ -31,6 +33,11 @@ int quiesce_begin(struct agent *agent, const struct agent_quiesce *quiesce)
 	agent->op = quiesce->op;
 	agent->may_hold = quiesce->flags & AGENT_Q_HOLD;
 	agent->expected_bytes = quiesce->xs_sent;
+	if (!agent->id) {
+		/* in time: a clone is to look for neither */
+		identity_read(&agent->identity);
+		hooks_scan(&agent->hooks);
+	}
 	loop_hold(&agent->loop, true);
 	xsmux_quiet(&agent->xsmux);
 	execs_mark(&agent->execs);
@@ -91,14 +98,11 @@ static void set_clock(uint64_t realtime_ns)
 		log_warn("clock: %s", strerror(errno));
 }
 
-/* Goes on as who this VM is now, of which the network knows. `error` is what came of that. */
+/* Everything goes again. `error` is what came of the network: 0 or -errno. */
 static void go_on(struct agent *agent, const struct agent_resume *resume, bool clone, int error)
 {
-	struct agent_status status = { 0 };
+	struct agent_status status = { .value = -error };
 
-	agent->id = resume->id;
-	if (!error)
-		error = arrive_as(&agent->arrive, resume->id, resume->parent, resume->answer_port);
 	agent->state = AGENT_RUNNING;
 	if (clone) {
 		local_instant(&agent->local, resume);
@@ -108,8 +112,35 @@ static void go_on(struct agent *agent, const struct agent_resume *resume, bool c
 	module_release(&agent->module);
 	xsmux_resume(&agent->xsmux);
 	loop_hold(&agent->loop, false);
-	status.value = -error;
 	port_send(&agent->port, AGENT_RESUMED, 0, 0, &status, sizeof(status));
+}
+
+void quiesce_hooked(void *arg)
+{
+	struct agent *agent = arg;
+
+	go_on(agent, &agent->resume, true, agent->resume_error);
+	port_hold(&agent->port, false);
+}
+
+/* This VM is `resume` from now on, and its network knows. */
+static void become(struct agent *agent, const struct agent_resume *resume, bool clone, int error)
+{
+	agent->id = resume->id;
+	if (!error)
+		error = arrive_as(&agent->arrive, resume->id, resume->parent, resume->answer_port);
+	if (clone)
+		identity_apply(&agent->identity, resume->id);
+	if (!clone || !agent->hooks.count) {
+		go_on(agent, resume, clone, error);
+		return;
+	}
+	agent->state = AGENT_HOOKS;
+	agent->resume = *resume;
+	agent->resume_error = error;
+	port_hold(&agent->port, true);
+	if (!hooks_begin(&agent->hooks, resume))
+		quiesce_hooked(agent);
 }
 
 int quiesce_end(struct agent *agent, const struct agent_resume *resume)
@@ -118,13 +149,15 @@ int quiesce_end(struct agent *agent, const struct agent_resume *resume)
 	bool clone = !boot && resume->id != agent->id;
 	int error;
 
-	if (agent->state == AGENT_RUNNING || boot != !resume->op ||
+	if (agent->state == AGENT_RUNNING || agent->state == AGENT_HOOKS || boot != !resume->op ||
 	    (!boot && resume->op != agent->op) || (clone && agent->state != AGENT_QUIET))
 		return -EPROTO;
 	error = netcfg_apply(&agent->netcfg, resume);
 	if (!agent->netcfg.off)
 		set_clock(resume->realtime_ns);
-	go_on(agent, resume, clone, error);
+	if (clone && agent->random_fd >= 0)
+		reseed(agent->random_fd, resume);
+	become(agent, resume, clone, error);
 	return 0;
 }
 
@@ -161,7 +194,7 @@ static void hold(struct agent *agent)
 		return;
 	}
 	error = take_network(agent, &held, &resume);
-	go_on(agent, &resume, held.clone, error);
+	become(agent, &resume, held.clone, error);
 }
 
 void quiesce_flushed(void *arg)

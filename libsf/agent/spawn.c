@@ -68,15 +68,20 @@ static void __attribute__((noreturn)) become(const struct spawn_request *request
 	give_up(request->argv[0]);
 }
 
+pid_t spawn_on(const struct spawn_request *request, const int fds[3])
+{
+	pid_t pid = fork();
+
+	if (!pid)
+		become(request, fds);
+	return pid < 0 ? -errno : pid;
+}
+
 /* fds[3] are the child's. Return: 0 or -errno. */
 static int start(const struct spawn_request *request, const int fds[3], struct spawned *spawned)
 {
-	spawned->pid = fork();
-	if (spawned->pid < 0)
-		return -errno;
-	if (!spawned->pid)
-		become(request, fds);
-	return 0;
+	spawned->pid = spawn_on(request, fds);
+	return spawned->pid < 0 ? spawned->pid : 0;
 }
 
 static int spawn_tty(const struct spawn_request *request, struct spawned *spawned)

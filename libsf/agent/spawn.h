@@ -27,4 +27,10 @@ struct spawned {
  */
 int spawn(const struct spawn_request *request, struct spawned *spawned);
 
+/*
+ * The same with these standard input, output and error; `tty` must be false. Return: the leader of
+ * a session and process group of its own, or -errno.
+ */
+pid_t spawn_on(const struct spawn_request *request, const int fds[3]);
+
 #endif

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -27,20 +28,34 @@ static void must(bool ok, const char *what)
 	exit(1);
 }
 
-static void run_agent(const struct guest *g, int port, int xs)
+void guest_run_agent(const struct guest *g, int port, int xs, const char *const *options)
 {
 	const char *program = getenv("SF_AGENT") ? getenv("SF_AGENT") : "sf-agent";
-	char port_arg[32], xs_arg[32], xs_socket[64], socket_arg[64], results[64];
+	char port_arg[32], xs_arg[32], xs_socket[64], socket_arg[64], results[64], module[64];
+	char root[64];
+	const char *argv[16] = { NULL, port_arg, xs_arg, xs_socket, socket_arg, results, module,
+				 root };
+	int count;
 
 	snprintf(port_arg, sizeof(port_arg), "--agent-port=%d", dup(port));
 	snprintf(xs_arg, sizeof(xs_arg), "--xenstore-port=%d", dup(xs));
 	snprintf(xs_socket, sizeof(xs_socket), "--xenstore-socket=%s/xs", g->dir);
 	snprintf(socket_arg, sizeof(socket_arg), "--agent-socket=%s/agent", g->dir);
 	snprintf(results, sizeof(results), "--result-dir=%s/result", g->dir);
-	execl(program, program, "--no-network", port_arg, xs_arg, xs_socket, socket_arg, results,
-	      NULL);
+	snprintf(module, sizeof(module), "--module=%s/dev/snowflock", g->dir);
+	/* nothing of this machine's own is to be touched */
+	snprintf(root, sizeof(root), "--root=%s/root", g->dir);
+	argv[0] = program;
+	for (count = 8; *options; count++)
+		argv[count] = *options++;
+	execv(program, (char **)argv);
 	perror(program);
 	_exit(127);
+}
+
+static void run_agent(const struct guest *g, int port, int xs)
+{
+	guest_run_agent(g, port, xs, (const char *const[]){ "--no-network", NULL });
 }
 
 struct guest *guest_start_by(void (*run)(const struct guest *guest, int port, int xs))
@@ -70,14 +85,20 @@ struct guest *guest_start(void)
 	return guest_start_by(run_agent);
 }
 
-struct guest *guest_boot(uint16_t answer_port)
+struct guest *guest_boot_by(void (*run)(const struct guest *guest, int port, int xs),
+			    uint16_t answer_port)
 {
-	struct guest *g = guest_start();
+	struct guest *g = guest_start_by(run);
 	const struct agent_hello *hello = guest_expect(g, AGENT_HELLO, 0);
 
 	CU_ASSERT_EQUAL_FATAL(hello->version, AGENT_VERSION);
 	guest_resume(g, 0, 0, answer_port);
 	return g;
+}
+
+struct guest *guest_boot(uint16_t answer_port)
+{
+	return guest_boot_by(run_agent, answer_port);
 }
 
 void guest_stop(struct guest *g)
@@ -153,6 +174,41 @@ const void *guest_expect(struct guest *g, unsigned type, uint32_t stream)
 	CU_ASSERT_EQUAL_FATAL(g->frame.type, type);
 	CU_ASSERT_EQUAL_FATAL(g->frame.stream, stream);
 	return g->payload;
+}
+
+char *guest_path(const struct guest *g, const char *name)
+{
+	static char path[128];
+
+	snprintf(path, sizeof(path), "%s/%s", g->dir, name);
+	return path;
+}
+
+void guest_file(const struct guest *g, const char *name, unsigned mode, const char *text)
+{
+	char *path = guest_path(g, name);
+	int fd;
+
+	for (char *slash = path + strlen(g->dir) + 1; (slash = strchr(slash, '/')); slash++) {
+		*slash = 0;
+		must(!mkdir(path, 0755) || errno == EEXIST, path);
+		*slash = '/';
+	}
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	must(fd >= 0 && !io_write_full(fd, text, strlen(text)) && !fchmod(fd, mode), path);
+	close(fd);
+}
+
+bool guest_file_has(const struct guest *g, const char *name, const char *words)
+{
+	char *text = NULL;
+	bool has = false;
+	size_t len;
+
+	if (!io_read_file(guest_path(g, name), 1 << 20, &text, &len))
+		has = strstr(text, words);
+	free(text);
+	return has;
 }
 
 bool guest_speaks(struct guest *g, int ms)

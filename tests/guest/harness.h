@@ -36,6 +36,13 @@ struct guest *guest_start_by(void (*run)(const struct guest *guest, int port, in
 struct guest *guest_start(void);
 /* The same, booted as ID 0: HELLO, RESUME, RESUMED are done. `answer_port`: 0 for none. */
 struct guest *guest_boot(uint16_t answer_port);
+struct guest *guest_boot_by(void (*run)(const struct guest *guest, int port, int xs),
+			    uint16_t answer_port);
+/*
+ * For a `run` of one's own: becomes the agent, with more options (NULL-ended). What it finds as the guest's
+ * is below g->dir: /etc and /var in root/, the kernel module's device in dev/.
+ */
+void guest_run_agent(const struct guest *guest, int port, int xs, const char *const *options);
 /* Ends it, removes everything. */
 void guest_stop(struct guest *guest);
 /* Waits for it to end by itself. Return: its exit status. */
@@ -51,6 +58,13 @@ const void *guest_expect(struct guest *guest, unsigned type, uint32_t stream);
 bool guest_speaks(struct guest *guest, int ms);
 void guest_resume(struct guest *guest, uint64_t op, uint32_t id, uint16_t answer_port);
 void guest_quiesce(struct guest *guest, uint64_t op);
+
+/* Return: a path in the guest's folder, good until the next call. */
+char *guest_path(const struct guest *guest, const char *name);
+/* Writes a file there, and makes the folders above it. */
+void guest_file(const struct guest *guest, const char *name, unsigned mode, const char *text);
+/* Return: true if the file is there and has these words in it. */
+bool guest_file_has(const struct guest *guest, const char *name, const char *words);
 
 /* Starts a command; arguments up to NULL. */
 void guest_exec(struct guest *guest, uint32_t stream, uint32_t flags, const char *command, ...);
