@@ -6,6 +6,8 @@
 #include <event2/event.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "common/cleanup.h"
 #include "common/io.h"
@@ -14,8 +16,8 @@
 #define MESSAGES_AT_ONCE 16	/* before faults have their turn */
 
 /*
- * A handler takes a descriptor over by stealing it; what it leaves is closed. Return: 0 or -errno,
- * and then nothing has changed.
+ * A handler takes a descriptor over by stealing it; what it leaves is closed. `fds`: -1 for those
+ * that did not come. Return: 0 or -errno, and then nothing has changed.
  */
 typedef int handler(struct memtap *m, const struct memtap_request *r, int *fds);
 
@@ -82,51 +84,96 @@ static int find_waiting(struct memtap *m, uint32_t number, struct mem_file **fil
 	return (*file)->source == MEM_WAITING ? 0 : -EINVAL;
 }
 
-static int handle_arm(struct memtap *m, const struct memtap_request *r, int *fds)
+static int begin_snapshot(struct mem_file *file, const struct memtap_request *r,
+			  const uint64_t *dead)
 {
-	struct mem_file *file;
-	int error = find_waiting(m, r->file, &file);
+	struct mem_wire wire = { .snapshot = r->snapshot, .key = r->key };
 
-	(void)fds;
-	return error ? error : mem_file_freeze(file, r->snapshot, r->key, is_again(r));
+	return mem_file_freeze(file, &wire, dead, is_again(r));
+}
+
+static int begin_remote(struct mem_file *file, const struct memtap_request *r, const uint64_t *dead)
+{
+	struct mem_wire wire = { r->snapshot, r->key, &r->source.addr };
+
+	return mem_file_begin(file, &wire, dead);
+}
+
+static int begin_local(struct mem_file *file, const struct memtap_request *r, const uint64_t *dead)
+{
+	struct mem_file *other = mem_file_find(file->m, r->other);
+
+	return other ? mem_file_begin_local(file, other, dead) : -ENOENT;
+}
+
+/* The dead pages, if a descriptor came. Return: 0 and *bits (NULL: none), or -errno. */
+static int map_dead(const struct memtap *m, int fd, size_t *bytes, uint64_t **bits)
+{
+	struct stat st;
+	void *at;
+
+	*bytes = (m->pages + 63) / 64 * sizeof(**bits);
+	*bits = NULL;
+	if (fd < 0)
+		return 0;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != *bytes)
+		return -EINVAL;
+	at = mmap(NULL, *bytes, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
+	if (at == MAP_FAILED)
+		return -errno;
+	*bits = at;
+	return 0;
 }
 
 static int handle_begin(struct memtap *m, const struct memtap_request *r, int *fds)
 {
+	static int (*const begin[])(struct mem_file *file, const struct memtap_request *r,
+				    const uint64_t *dead) = {
+		[MEMTAP_ARM] = begin_snapshot,
+		[MEMTAP_BEGIN] = begin_remote,
+		[MEMTAP_BEGIN_LOCAL] = begin_local,
+	};
 	struct mem_file *file;
 	int error = find_waiting(m, r->file, &file);
+	uint64_t *dead;
+	size_t bytes;
 
-	(void)fds;
-	return error ? error : mem_file_begin(file, r->snapshot, r->key, &r->source.addr);
-}
-
-static int handle_begin_local(struct memtap *m, const struct memtap_request *r, int *fds)
-{
-	struct mem_file *other = mem_file_find(m, r->other);
-	struct mem_file *file;
-	int error = find_waiting(m, r->file, &file);
-
-	(void)fds;
 	if (error)
 		return error;
-	return other ? mem_file_begin_local(file, other) : -ENOENT;
+	error = map_dead(m, fds[0], &bytes, &dead);
+	if (error)
+		return error;
+	error = begin[r->op](file, r, dead);
+	if (dead)
+		munmap(dead, bytes);
+	return error;
 }
 
 static int handle_clone(struct memtap *m, const struct memtap_request *r, int *fds)
 {
 	struct mem_file *file = mem_file_find(m, r->file);
-	int error;
+	struct mem_window window = { 0 };
+	int error = 0;
 
 	if (!file)
 		return -ENOENT;
 	if (r->vm == MEMTAP_ALL || !is_mapping(m, r) || file->source >= MEM_RETIRING)
 		return -EINVAL;
+	if ((fds[1] >= 0) != (r->window_pages > 0) || (r->window && !r->window_pages))
+		return -EINVAL;
 	if (mem_clone_find(m, r->vm))
 		return -EEXIST;
 	if (m->clone_count >= MEMTAP_MAX_CLONES)
 		return -ENOSPC;
-	error = mem_clone_create(file, r->vm, fds[0], r->base);
+	if (r->window_pages)
+		error = mem_window_open(&window, fds[1], r->window, r->window_pages, m->pages);
 	if (!error)
+		error = mem_clone_create(file, r->vm, fds[0], r->base, &window);
+	if (error)
+		mem_window_close(&window);
+	else
 		steal_fd(&fds[0]);
 	return error;
 }
@@ -160,18 +207,18 @@ static int handle_stats(struct memtap *m, const struct memtap_request *r, int *f
 static const struct {
 	const char *name;
 	handler *handle;
-	unsigned fds;
+	unsigned min_fds, max_fds;
 } messages[] = {
-	[MEMTAP_INIT] = { "init", handle_init, 1 },
-	[MEMTAP_PARENT] = { "parent", handle_parent, 2 },
-	[MEMTAP_FILE] = { "file", handle_file, 2 },
-	[MEMTAP_ARM] = { "arm", handle_arm, 0 },
-	[MEMTAP_BEGIN] = { "begin", handle_begin, 0 },
-	[MEMTAP_BEGIN_LOCAL] = { "begin-local", handle_begin_local, 0 },
-	[MEMTAP_CLONE] = { "clone", handle_clone, 1 },
-	[MEMTAP_CLONE_GONE] = { "clone-gone", handle_clone_gone, 0 },
-	[MEMTAP_FILE_GONE] = { "file-gone", handle_file_gone, 0 },
-	[MEMTAP_STATS] = { "stats", handle_stats, 0 },
+	[MEMTAP_INIT] = { "init", handle_init, 1, 1 },
+	[MEMTAP_PARENT] = { "parent", handle_parent, 2, 2 },
+	[MEMTAP_FILE] = { "file", handle_file, 2, 2 },
+	[MEMTAP_ARM] = { "arm", handle_begin, 0, 1 },
+	[MEMTAP_BEGIN] = { "begin", handle_begin, 0, 1 },
+	[MEMTAP_BEGIN_LOCAL] = { "begin-local", handle_begin, 0, 1 },
+	[MEMTAP_CLONE] = { "clone", handle_clone, 1, 2 },
+	[MEMTAP_CLONE_GONE] = { "clone-gone", handle_clone_gone, 0, 0 },
+	[MEMTAP_FILE_GONE] = { "file-gone", handle_file_gone, 0, 0 },
+	[MEMTAP_STATS] = { "stats", handle_stats, 0, 0 },
 };
 _Static_assert(ARRAY_SIZE(messages) == MEMTAP_STATS + 1, "a row for each message");
 
@@ -179,7 +226,10 @@ static int judge(const struct memtap *m, const struct memtap_request *r, unsigne
 {
 	if (r->op < MEMTAP_INIT || r->op > MEMTAP_STATS)
 		return -EINVAL;
-	if (nfds != messages[r->op].fds || r->flags & ~MEMTAP_F_AGAIN || r->reserved)
+	if (nfds < messages[r->op].min_fds || nfds > messages[r->op].max_fds ||
+	    r->flags & ~MEMTAP_F_AGAIN)
+		return -EINVAL;
+	if (r->op != MEMTAP_CLONE && (r->window_pages || r->window))
 		return -EINVAL;
 	return m->pages || r->op == MEMTAP_INIT ? 0 : -EINVAL;
 }
@@ -188,23 +238,23 @@ size_t mem_control_handle(struct memtap *m, const void *message, size_t len, int
 			  unsigned nfds, struct memtap_stats *stats)
 {
 	uint64_t start_ns = io_now_ns();
+	int taken[MEM_CONTROL_FDS] = { -1, -1 };
 	struct memtap_request r = { 0 };
 	int error = -EINVAL;
 
 	memset(stats, 0, sizeof(*stats));
+	for (unsigned i = 0; i < nfds; i++)
+		taken[i] = steal_fd(&fds[i]);
 	if (len == sizeof(r)) {
 		memcpy(&r, message, sizeof(r));
 		error = judge(m, &r, nfds);
 		if (!error && m->restating && !is_again(&r))
 			memtap_resume(m);
 		if (!error)
-			error = messages[r.op].handle(m, &r, fds);
+			error = messages[r.op].handle(m, &r, taken);
 	}
-	for (unsigned i = 0; i < nfds; i++) {
-		int left = steal_fd(&fds[i]);
-
-		cleanup_close(&left);
-	}
+	for (unsigned i = 0; i < nfds; i++)
+		cleanup_close(&taken[i]);
 	if (r.op == MEMTAP_STATS && !error)
 		memtap_stats(m, mem_clone_find(m, r.vm), stats);
 	if (error)

@@ -185,9 +185,14 @@ static void fault_wait(struct mem_clone *clone, uint64_t gfn, int error)
 
 void mem_fault(struct mem_clone *clone, uint64_t gfn)
 {
-	int state = snap_file_state(clone->file->pages, gfn);
+	int state = mem_clone_state(clone, gfn);
 
 	clone->counters.faults++;
+	if (mem_window_has(&clone->window, gfn)) {
+		if (mem_window_answer(&clone->window, &clone->uffd, gfn))
+			mem_background_retry(clone->m);
+		return;
+	}
 	if (state == PAGE_ABSENT) {
 		state = mem_file_get_now(clone->file, gfn);
 		count_local(&clone->counters, state);
@@ -244,6 +249,21 @@ void mem_faults_arrived(void *arg, const struct mc_arrival *arrival)
 	fault_free(f);
 }
 
+/* Answers those who have freed the page themselves. Return: true if nobody is left who waits. */
+static bool answer_freed(struct mem_fault *f)
+{
+	struct mem_waiter *w, *next;
+
+	for (w = LIST_FIRST(&f->waiters); w; w = next) {
+		next = LIST_NEXT(w, of_fault);
+		if (mem_clone_state(w->clone, f->want.gfn) != PAGE_DEAD)
+			continue;
+		answer(w->clone, f->want.gfn, PAGE_DEAD);
+		waiter_free(w);
+	}
+	return LIST_EMPTY(&f->waiters);
+}
+
 /* Return: -errno if there is no use in asking for more. */
 static int ask_again(struct mem_file *file, struct mem_fault *f)
 {
@@ -252,7 +272,13 @@ static int ask_again(struct mem_file *file, struct mem_fault *f)
 
 	if (f->want.state != MC_IDLE)
 		return 0;
-	state = mem_file_get_now(file, f->want.gfn);
+	if (answer_freed(f)) {
+		fault_free(f);
+		return 0;
+	}
+	state = snap_file_state(file->pages, f->want.gfn);
+	if (state == PAGE_ABSENT)
+		state = mem_file_get_now(file, f->want.gfn);
 	if (state < 0)
 		return state;
 	if (state == PAGE_ABSENT) {

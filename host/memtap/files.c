@@ -62,12 +62,17 @@ static void file_begun(struct mem_file *file, enum mem_source source)
 	mem_faults_ask(file);
 }
 
-static struct mc_snapshot wire_snapshot(const struct mem_file *file, uint64_t number,
-					const uint8_t *key)
+static void set_dead(struct mem_file *file, const uint64_t *dead)
 {
-	struct mc_snapshot s = { .number = number, .pages = file->m->pages };
+	if (dead)
+		snap_file_set_dead(file->pages, dead);
+}
 
-	memcpy(s.key, key, MC_KEY_BYTES);
+static struct mc_snapshot wire_snapshot(const struct mem_file *file, const struct mem_wire *wire)
+{
+	struct mc_snapshot s = { .number = wire->snapshot, .pages = file->m->pages };
+
+	memcpy(s.key, wire->key, MC_KEY_BYTES);
 	return s;
 }
 
@@ -80,9 +85,10 @@ static int read_for_server(void *arg, uint64_t gfn, uint8_t *page)
 	return state < 0 ? state : state == PAGE_PRESENT;
 }
 
-int mem_file_freeze(struct mem_file *file, uint64_t snapshot, const uint8_t *key, bool again)
+int mem_file_freeze(struct mem_file *file, const struct mem_wire *wire, const uint64_t *dead,
+		    bool again)
 {
-	struct mc_snapshot s = wire_snapshot(file, snapshot, key);
+	struct mc_snapshot s = wire_snapshot(file, wire);
 	int error;
 
 	file->server = mc_server_create(file->m->endpoint, &s, read_for_server, file);
@@ -95,27 +101,29 @@ int mem_file_freeze(struct mem_file *file, uint64_t snapshot, const uint8_t *key
 		file->server = NULL;
 		return error;
 	}
+	set_dead(file, dead);
 	mem_background_rest(file->m);
 	file_begun(file, MEM_SNAPSHOT);
 	return 0;
 }
 
-int mem_file_begin(struct mem_file *file, uint64_t snapshot, const uint8_t *key,
-		   const struct sockaddr_in6 *from)
+int mem_file_begin(struct mem_file *file, const struct mem_wire *wire, const uint64_t *dead)
 {
-	struct mc_snapshot s = wire_snapshot(file, snapshot, key);
+	struct mc_snapshot s = wire_snapshot(file, wire);
 
-	file->fetch = mc_fetch_create(file->m->endpoint, &s, from, mem_faults_arrived, file);
+	file->fetch = mc_fetch_create(file->m->endpoint, &s, wire->from, mem_faults_arrived, file);
 	if (!file->fetch)
 		return -errno;
+	set_dead(file, dead);
 	file_begun(file, MEM_REMOTE);
 	return 0;
 }
 
-int mem_file_begin_local(struct mem_file *file, struct mem_file *other)
+int mem_file_begin_local(struct mem_file *file, struct mem_file *other, const uint64_t *dead)
 {
 	if (other == file || other->source != MEM_SNAPSHOT)
 		return -EINVAL;
+	set_dead(file, dead);
 	file->other = other;
 	other->users++;
 	file_begun(file, MEM_LOCAL);

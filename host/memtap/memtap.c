@@ -126,6 +126,7 @@ static void add_counters(struct memtap_stats *s, struct mem_times *times,
 	s->bytes_fetched += c->bytes_fetched;
 	s->pages_local += c->pages_local;
 	s->pages_zero += c->pages_zero;
+	s->pages_dead += c->pages_dead;
 	s->retries += c->retries;
 	mem_times_merge(times, &c->times);
 }

@@ -6,6 +6,7 @@
  * clone's userfaultfd. The way from there to the vCPU going on:
  *
  *   clones.c      reads the fault
+ *   window.c      is the page in the clone's window, or freed by it? Then no source is needed
  *   faults.c      is the page in the clone's page file by now? Then wake. Else ask its source,
  *                 and remember who waits
  *   files.c       the sources: the parent's memory here (host/snapshot), another snapshot here,
@@ -29,6 +30,7 @@
 
 #include "host/mcdist/mcdist.h"
 #include "host/memtap/times.h"
+#include "host/memtap/window.h"
 #include "host/snapshot/snapshot.h"
 #include "proto/memtap.h"
 
@@ -41,6 +43,7 @@ struct mem_counters {
 	uint64_t pages_fetched, bytes_fetched;
 	uint64_t pages_local;
 	uint64_t pages_zero;
+	uint64_t pages_dead;
 	uint64_t retries;
 	struct mem_times times;		/* remote faults */
 };
@@ -89,6 +92,7 @@ struct mem_clone {
 	uint32_t vm;
 	struct mem_file *file;
 	struct snap_uffd uffd;
+	struct mem_window window;
 	struct event *readable;
 	LIST_HEAD(, mem_waiter) waits;
 	struct mem_counters counters;
@@ -147,12 +151,24 @@ void memtap_stats(const struct memtap *m, const struct mem_clone *clone,
 
 struct mem_file *mem_file_find(struct memtap *m, uint32_t number);
 
-/* Each takes its descriptors over if it works. Return: 0 or -errno. */
+/* Takes its descriptors over if it works. Return: 0 or -errno. */
 int mem_file_create(struct memtap *m, uint32_t number, int page_fd, int map_fd);
-int mem_file_freeze(struct mem_file *file, uint64_t snapshot, const uint8_t *key, bool again);
-int mem_file_begin(struct mem_file *file, uint64_t snapshot, const uint8_t *key,
-		   const struct sockaddr_in6 *from);
-int mem_file_begin_local(struct mem_file *file, struct mem_file *other);
+
+/* Where the pages of a snapshot come from, or go to, over the network. */
+struct mem_wire {
+	uint64_t snapshot;
+	const uint8_t *key;
+	const struct sockaddr_in6 *from;	/* mem_file_begin() */
+};
+
+/*
+ * The file gets its source, and its dead pages (a bit for each page; NULL: none). Return: 0 or
+ * -errno, and then nothing has changed.
+ */
+int mem_file_freeze(struct mem_file *file, const struct mem_wire *wire, const uint64_t *dead,
+		    bool again);
+int mem_file_begin(struct mem_file *file, const struct mem_wire *wire, const uint64_t *dead);
+int mem_file_begin_local(struct mem_file *file, struct mem_file *other, const uint64_t *dead);
 
 /* MEMTAP_FILE_GONE. Return: 0; -EINPROGRESS while it has users or hands down. */
 int mem_file_release(struct mem_file *file);
@@ -170,11 +186,21 @@ int mem_file_get_now(struct mem_file *file, uint64_t gfn);
 
 struct mem_clone *mem_clone_find(struct memtap *m, uint32_t vm);
 
-/* MEMTAP_CLONE. Takes the userfaultfd over if it works. Return: 0 or -errno. */
-int mem_clone_create(struct mem_file *file, uint32_t vm, int uffd, uint64_t base);
+/*
+ * MEMTAP_CLONE. Takes the userfaultfd and the window (no pages: none) over if it works. Return: 0
+ * or -errno.
+ */
+int mem_clone_create(struct mem_file *file, uint32_t vm, int uffd, uint64_t base,
+		     const struct mem_window *window);
 void mem_clone_destroy(struct mem_clone *clone);
 
-/* Lets the clone go on: the page is in its file or known to be zeros. Return: 0 or -errno. */
+/* A page as this clone is to see it: its file's state, or dead by its own window. */
+enum page_state mem_clone_state(const struct mem_clone *clone, uint64_t gfn);
+
+/*
+ * Lets the clone go on: the page is in its file or to be zeros, as those behind it may be. Return:
+ * 0 or -errno.
+ */
 int mem_clone_answer(struct mem_clone *clone, uint64_t gfn, enum page_state state);
 
 /* ── faults.c ── */

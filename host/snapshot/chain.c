@@ -2,11 +2,11 @@
 /*
  * The chain of snapshots: looking a page up, keeping it, handing it down.
  *
- * Handing down. When a snapshot is retired while an older live one counts on it, the pages that it
- * holds and the older one lacks are put into the nearest older live one, found by the ordinary
- * look-up so that a page between the two takes precedence. Until all are down it stays in the
- * chain, so that look-ups are right at any moment and a restart in the middle does no harm.
- * Snapshots older still find the pages in the heir.
+ * Handing down. When a snapshot is retired while an older live one counts on it, each page that it
+ * holds is put into its heir, the nearest older live one that needs the page, if that one lacks it:
+ * found by the ordinary look-up so that a page between the two takes precedence. Until all are down
+ * it stays in the chain, so that look-ups are right at any moment and a restart in the middle does
+ * no harm. Snapshots older still find the pages in the heir.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -30,11 +30,19 @@ struct snap *snap_newest(const struct snap_parent *parent)
 }
 
 /* The nearest older live snapshot, or NULL. */
-static struct snap *heir(struct snap *s)
+static struct snap *older(struct snap *s)
 {
 	do {
 		s = TAILQ_PREV(s, snap_chain, link);
 	} while (s && s->retiring);
+	return s;
+}
+
+/* The nearest live snapshot from `s` on towards the oldest that needs the page, or NULL. */
+static struct snap *needing(struct snap *s, uint64_t gfn)
+{
+	while (s && snap_file_state(s->file, gfn) == PAGE_DEAD)
+		s = older(s);
 	return s;
 }
 
@@ -54,10 +62,17 @@ int snap_add(struct snap_parent *parent, struct snap_file *file, struct snap **s
 	return 0;
 }
 
-/* The first snapshot from `s` on that has the page, or NULL. */
+static bool holds(const struct snap *s, uint64_t gfn)
+{
+	enum page_state state = snap_file_state(s->file, gfn);
+
+	return state == PAGE_PRESENT || state == PAGE_ZERO;
+}
+
+/* The first snapshot from `s` on that holds the page, or NULL. */
 static const struct snap *holder(const struct snap *s, uint64_t gfn)
 {
-	while (s && snap_file_state(s->file, gfn) == PAGE_ABSENT)
+	while (s && !holds(s, gfn))
 		s = TAILQ_NEXT(s, link);
 	return s;
 }
@@ -76,15 +91,16 @@ static int read_ram(const struct snap_parent *parent, uint64_t gfn, uint8_t *pag
 
 int snap_read(const struct snap *snap, uint64_t gfn, uint8_t page[SNAP_PAGE_BYTES])
 {
-	const struct snap *from = holder(snap, gfn);
+	bool dead = snap_file_state(snap->file, gfn) == PAGE_DEAD;
+	const struct snap *from = dead ? NULL : holder(snap, gfn);
 	int error;
 
-	if (!from)
-		return read_ram(snap->parent, gfn, page);
-	if (snap_file_state(from->file, gfn) == PAGE_ZERO) {
+	if (dead || (from && snap_file_state(from->file, gfn) == PAGE_ZERO)) {
 		memset(page, 0, SNAP_PAGE_BYTES);
 		return PAGE_ZERO;
 	}
+	if (!from)
+		return read_ram(snap->parent, gfn, page);
 	error = snap_file_read(from->file, gfn, page);
 	return error ? error : PAGE_PRESENT;
 }
@@ -100,14 +116,21 @@ int snap_fill(struct snap *snap, uint64_t gfn)
 	return found < 0 ? found : snap_file_put(snap->file, gfn, page);
 }
 
+struct snap *snap_lacking(const struct snap_parent *parent, uint64_t gfn)
+{
+	struct snap *s = needing(snap_newest(parent), gfn);
+
+	return s && !holder(s, gfn) ? s : NULL;
+}
+
 int snap_keep(struct snap_parent *parent, uint64_t gfn)
 {
-	struct snap *newest = snap_newest(parent);
+	struct snap *s = snap_lacking(parent, gfn);
 	int error;
 
-	if (!newest || holder(newest, gfn))
+	if (!s)
 		return 0;
-	error = snap_fill(newest, gfn);
+	error = snap_fill(s, gfn);
 	if (error < 0)
 		return error;
 	parent->counters->copied++;
@@ -135,7 +158,7 @@ bool snap_retire(struct snap *snap, void (*done)(void *arg), void *arg)
 {
 	struct snap_parent *parent = snap->parent;
 
-	if (heir(snap)) {
+	if (older(snap)) {
 		snap->retiring = true;
 		snap->done = done;
 		snap->done_arg = arg;
@@ -148,8 +171,8 @@ bool snap_retire(struct snap *snap, void (*done)(void *arg), void *arg)
 	return true;
 }
 
-/* Return: 0 if all that the heir lacks is down, 1 if there is more, or -errno. */
-static int hand_down_some(struct snap *s, struct snap *to)
+/* Return: 0 if all that its heirs lack is down, 1 if there is more, or -errno. */
+static int hand_down_some(struct snap *s)
 {
 	uint64_t end = s->handed_gfn + HAND_DOWN_LOOK;
 	unsigned copied = 0;
@@ -158,10 +181,13 @@ static int hand_down_some(struct snap *s, struct snap *to)
 	if (end > s->parent->uffd.pages)
 		end = s->parent->uffd.pages;
 	for (; s->handed_gfn < end && copied < HAND_DOWN_PAGES; s->handed_gfn++) {
-		if (snap_file_state(s->file, s->handed_gfn) == PAGE_ABSENT ||
-		    snap_file_state(to->file, s->handed_gfn) != PAGE_ABSENT)
+		struct snap *heir = NULL;
+
+		if (holds(s, s->handed_gfn))
+			heir = needing(older(s), s->handed_gfn);
+		if (!heir || holds(heir, s->handed_gfn))
 			continue;
-		error = snap_fill(to, s->handed_gfn);
+		error = snap_fill(heir, s->handed_gfn);
 		if (error < 0)
 			return error;
 		copied++;
@@ -177,7 +203,7 @@ int snap_hand_down(struct snap_parent *parent)
 	TAILQ_FOREACH(s, &parent->chain, link) {
 		if (!s->retiring)
 			continue;
-		more = hand_down_some(s, heir(s));
+		more = hand_down_some(s);
 		if (!more)
 			snap_free(s);
 		return more < 0 ? more : 1;

@@ -15,6 +15,7 @@
  */
 #include "host/snapshot/pagefile.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -41,19 +42,21 @@ static bool has_size(int fd, uint64_t bytes)
 	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (uint64_t)st.st_size == bytes;
 }
 
-static void *map_shared(int fd, uint64_t bytes)
+static void *map_shared(int fd, uint64_t bytes, int flags)
 {
-	void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | flags, fd, 0);
 
 	return at == MAP_FAILED ? NULL : at;
 }
 
 static int file_map(struct snap_file *file, int page_fd, int map_fd)
 {
-	file->map = map_shared(map_fd, file->uffd.pages);
+	/* all of the map, which is small, here and now: no fault in it while a parent stands still */
+	file->map = map_shared(map_fd, file->uffd.pages, MAP_POPULATE);
 	if (!file->map)
 		return -errno;
-	file->pages_map = map_shared(page_fd, file->uffd.pages << SNAP_PAGE_SHIFT);
+	file->pages_map =
+		map_shared(page_fd, file->uffd.pages << SNAP_PAGE_SHIFT, MAP_NORESERVE);
 	if (!file->pages_map)
 		return -errno;
 	file->uffd.base = (uintptr_t)file->pages_map;
@@ -142,6 +145,41 @@ int snap_file_put(struct snap_file *file, uint64_t gfn, const uint8_t page[SNAP_
 void snap_file_set_zero(struct snap_file *file, uint64_t gfn)
 {
 	set_state(file, gfn, PAGE_ZERO);
+}
+
+/* Eight bits as the lowest bits of eight bytes. */
+static uint64_t spread(uint8_t bits)
+{
+	uint64_t picked = bits * 0x0101010101010101ull & 0x8040201008040201ull;
+
+	return (picked + 0x7f7f7f7f7f7f7f7full) >> 7 & 0x0101010101010101ull;
+}
+
+/* Eight pages at once: nobody else writes into the map. */
+static void set_eight_dead(void *map, uint8_t bits)
+{
+	uint64_t states, known;
+
+	_Static_assert((PAGE_PRESENT | PAGE_ZERO | PAGE_DEAD) == 3 && !PAGE_ABSENT, "two bits");
+	memcpy(&states, map, sizeof(states));
+	known = states | states >> 1;
+	states |= (spread(bits) & ~known) * PAGE_DEAD;
+	memcpy(map, &states, sizeof(states));
+}
+
+void snap_file_set_dead(struct snap_file *file, const uint64_t *bits)
+{
+	uint64_t pages = file->uffd.pages;
+
+	for (uint64_t gfn = 0; gfn < pages; gfn += 64) {
+		uint64_t word = le64toh(bits[gfn / 64]);
+
+		if (pages - gfn < 64)
+			word &= (1ull << (pages - gfn)) - 1;
+		/* a mapping ends with a page: there is room behind the last eight, if they are fewer */
+		for (uint64_t i = gfn; word; i += 8, word >>= 8)
+			set_eight_dead((void *)&file->map[i], (uint8_t)word);
+	}
 }
 
 int snap_file_read(const struct snap_file *file, uint64_t gfn, uint8_t page[SNAP_PAGE_BYTES])

@@ -6,8 +6,9 @@
  * byte per page). Clones map the pages MAP_PRIVATE, so what is in the file can never change and a
  * page must appear at once and whole.
  *
- *   ABSENT ── insert ──→ PRESENT
- *      └──── set_zero ─→ ZERO
+ *   ABSENT ── put ───────→ PRESENT
+ *      ├───── set_zero ──→ ZERO
+ *      └───── set_dead ──→ DEAD
  *
  * There are no other transitions. Only the one thread of memtap makes them.
  */
@@ -45,6 +46,12 @@ int snap_file_put(struct snap_file *file, uint64_t gfn, const uint8_t page[SNAP_
 
 /* An absent page is known to be all zeros. */
 void snap_file_set_zero(struct snap_file *file, uint64_t gfn);
+
+/*
+ * Absent pages whose bits are set are dead. `bits`: one for each page, in 64-bit words,
+ * little-endian. Some 60 us for 1 GB, whatever the bits are.
+ */
+void snap_file_set_dead(struct snap_file *file, const uint64_t *bits);
 
 /* Reads a page that is present. Return: 0 or -errno. */
 int snap_file_read(const struct snap_file *file, uint64_t gfn, uint8_t page[SNAP_PAGE_BYTES]);

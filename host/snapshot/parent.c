@@ -157,12 +157,41 @@ static uint64_t likely_writes(const struct snap_parent *parent, uint64_t gfn)
 	return find(parent, gfn + 1, end, false) - gfn;
 }
 
+/*
+ * Was the page free when the parent was last frozen, and does nobody lack it? A page whose
+ * protection is a preparation does not count: lifted, it would have to be protected again.
+ */
+static bool is_free(const struct snap_parent *parent, uint64_t gfn)
+{
+	const struct snap *newest = parent->expected ? NULL : snap_newest(parent);
+
+	return newest && snap_file_state(newest->file, gfn) == PAGE_DEAD &&
+	       !snap_lacking(parent, gfn);
+}
+
+/* A parent that takes free memory into use takes more of it: one fault for all that is around. */
+static int let_go(struct snap_parent *parent, uint64_t gfn)
+{
+	uint64_t first = gfn, end = gfn + 1, floor = gfn - gfn % MEMTAP_ZERO_RUN;
+	uint64_t ceiling = floor + MEMTAP_ZERO_RUN;
+
+	if (ceiling > parent->uffd.pages)
+		ceiling = parent->uffd.pages;
+	while (first > floor && is_free(parent, first - 1))
+		first--;
+	while (end < ceiling && is_free(parent, end))
+		end++;
+	return snap_unprotect(parent, first, end - first);
+}
+
 static int serve_write(struct snap_parent *parent, uint64_t gfn)
 {
 	uint64_t wanted = likely_writes(parent, gfn), kept = 0;
 	int error = 0;
 
 	parent->counters->faults++;
+	if (is_free(parent, gfn))
+		return let_go(parent, gfn);
 	while (kept < wanted && !(error = snap_keep(parent, gfn + kept)))
 		kept++;
 	if (!kept) {

@@ -47,7 +47,13 @@ struct snap_parent {
 struct snap *snap_newest(const struct snap_parent *parent);
 
 /*
- * Sees to it that a page can be written by the parent without harm to a snapshot (invariant 1).
+ * The live snapshot that a page must be put into before the parent may write it (invariant 2), or
+ * NULL.
+ */
+struct snap *snap_lacking(const struct snap_parent *parent, uint64_t gfn);
+
+/*
+ * Sees to it that a page can be written by the parent without harm to a snapshot (invariant 2).
  * Return: 0 or -errno.
  */
 int snap_keep(struct snap_parent *parent, uint64_t gfn);

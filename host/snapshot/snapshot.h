@@ -11,14 +11,23 @@
  *
  * Invariants (all work is done by one thread, so nothing comes between two lines of code):
  *
- *  1. While a live snapshot exists, a page that the parent can write without our leave is held by
- *     the newest live snapshot or a later one. The parent's write waits in the kernel until this
- *     thread takes the protection off, and this thread takes it off only after the page is held. So
- *     a page that is read from RAM cannot change while it is read.
- *  2. A page of snapshot s at its instant is the one in the first page file from s on that has it,
- *     or else the one in RAM. Only an absent page is ever put in, and always with that content.
- *  3. A page may be protected although a snapshot has it (a clone asked for it before the parent
- *     wrote it). Then the parent's write needs no copy.
+ *  1. A page file *holds* a page that is present or zero in it. Of a live snapshot where a page is
+ *     not dead we say that it *needs* the page.
+ *  2. A page that the parent can write without our leave is held by the newest live snapshot that
+ *     needs it or a later one, or no live snapshot needs it. The parent's write waits in the kernel
+ *     until this thread takes the protection off, and this thread takes it off only then. So a page
+ *     that is read from RAM cannot change while it is read.
+ *  3. A page of snapshot s at its instant is zeros if it is dead in s; else the one in the first
+ *     page file from s on that holds it; else the one in RAM. Only an absent page is ever put in,
+ *     and always with that content.
+ *  4. A page may be protected although nobody needs it to be (a clone asked for it before the parent
+ *     wrote it, or it is dead). Then the parent's write needs no copy.
+ *
+ * Dead pages. The guest said at the instant of s that a page is free. That is a word about s alone:
+ * an older snapshot may need what the page still contains then. So dead is not held: look-ups of
+ * older snapshots pass over it, what is to be kept is put into the newest snapshot that needs it,
+ * which is then an older one, and so is what is handed down. A dead page stays dead; it is never put
+ * in, since clones that map the file may have been given zeros for it.
  *
  * Holes of the RAM memfd are pages of zeros. The kernel protects them like others (by PTE markers);
  * at the parent's first write it may fill the hole with zeros before it asks, which reads the same.
@@ -104,7 +113,8 @@ int snap_parent_sweep(struct snap_parent *parent, unsigned max_pages);
 
 /*
  * Freezes the parent, which stands still, into `file` (stays the caller's, and must outlive the
- * snapshot). Return: 0 and *snap, -ENXIO without a parent, or -errno, and then nothing has changed.
+ * snapshot; dead pages are to be set before the parent goes on). Return: 0 and *snap, -ENXIO
+ * without a parent, or -errno, and then nothing has changed.
  */
 int snap_freeze(struct snap_parent *parent, struct snap_file *file, struct snap **snap);
 
@@ -116,7 +126,8 @@ int snap_freeze(struct snap_parent *parent, struct snap_file *file, struct snap 
 int snap_read(const struct snap *snap, uint64_t gfn, uint8_t page[SNAP_PAGE_BYTES]);
 
 /*
- * Puts a page into the snapshot's page file if it is absent. Return: its state, or as snap_read().
+ * Puts a page into the snapshot's page file if it is absent. Return: its state there (PAGE_DEAD as
+ * well), or as snap_read().
  */
 int snap_fill(struct snap *snap, uint64_t gfn);
 

@@ -103,12 +103,12 @@ int snap_uffd_copy(const struct snap_uffd *u, uint64_t gfn, const uint8_t *page)
 	return ioctl(u->fd, UFFDIO_COPY, &copy) < 0 ? -errno : 0;
 }
 
-int snap_uffd_zero(const struct snap_uffd *u, uint64_t gfn, uint64_t pages)
+int64_t snap_uffd_zero(const struct snap_uffd *u, uint64_t gfn, uint64_t pages)
 {
 	struct uffdio_zeropage zero = { .range = range(u, gfn, pages) };
 
 	if (ioctl(u->fd, UFFDIO_ZEROPAGE, &zero) == 0 || zero.zeropage >= SNAP_PAGE_BYTES)
-		return 0;
+		return zero.zeropage >> SNAP_PAGE_SHIFT;
 	return -errno;
 }
 

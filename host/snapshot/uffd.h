@@ -48,10 +48,10 @@ int snap_uffd_copy(const struct snap_uffd *u, uint64_t gfn, const uint8_t *page)
 
 /*
  * Makes missing pages read as zeros and wakes who waits for them, from the first page on until
- * one is there already. Return: 0 if the first page is zeros now, -EEXIST if it is there, or
- * -errno.
+ * one is there already. All of them must be in one mapping. Return: how many pages are zeros now,
+ * -EEXIST if the first is there, or -errno.
  */
-int snap_uffd_zero(const struct snap_uffd *u, uint64_t gfn, uint64_t pages);
+int64_t snap_uffd_zero(const struct snap_uffd *u, uint64_t gfn, uint64_t pages);
 
 /* Protects pages from writes or, which wakes the writers, no longer. Return: 0 or -errno. */
 int snap_uffd_protect(const struct snap_uffd *u, uint64_t gfn, uint64_t pages, bool on);

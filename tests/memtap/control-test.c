@@ -63,9 +63,12 @@ static void test_sizes_and_operations(void)
 	r[0].flags = 2;
 	CU_ASSERT_EQUAL(say(r[0], NULL, 0), EINVAL);
 	r[0].flags = 0;
-	r[0].reserved = 1;
+	r[0].window_pages = 1;
 	CU_ASSERT_EQUAL(say(r[0], NULL, 0), EINVAL);
-	r[0].reserved = 0;
+	r[0].window_pages = 0;
+	r[0].window = 1;
+	CU_ASSERT_EQUAL(say(r[0], NULL, 0), EINVAL);
+	r[0].window = 0;
 	CU_ASSERT_EQUAL(say(r[0], NULL, 0), 0);
 	end();
 }
@@ -215,6 +218,92 @@ static void test_sources(void)
 	end();
 }
 
+/* A memfd of so many bytes. */
+static int memfd_of(uint64_t bytes)
+{
+	int fd = memfd_create("some", MFD_CLOEXEC);
+
+	CU_ASSERT_EQUAL(ftruncate(fd, (off_t)bytes), 0);
+	return fd;
+}
+
+static void test_dead_pages(void)
+{
+	static const uint64_t wrong[] = { 0, 1, 7, 9, 16, 4096 };
+	struct test_vm parent = vm_parent(PAGES);
+	struct memtap_request ops[] = { arm_request(3, 1, 0), begin_request(3, 1, &host, 0),
+					{ .op = MEMTAP_BEGIN_LOCAL, .file = 3, .other = 4 } };
+	struct test_file second = test_file_create(4, PAGES);
+	int dead = test_dead_create(PAGES), fds[] = { dead, dead };
+
+	begin();
+	test_dead_set(dead, 0, PAGES);
+	CU_ASSERT_EQUAL(vm_give_parent(&parent, &host, 0), 0);
+	CU_ASSERT_EQUAL(host_file(&host, &second, 0), 0);
+	CU_ASSERT_EQUAL(host_arm(&host, 4, 9, 0), 0);
+	ops[1].source.addr = host.addr;
+	for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
+		for (unsigned k = 0; k < ARRAY_SIZE(wrong); k++) {
+			_cleanup_fd_ int fd = memfd_of(wrong[k]);
+
+			CU_ASSERT_EQUAL(say(ops[i], &fd, 1), EINVAL);
+		}
+		CU_ASSERT_EQUAL(say(ops[i], &host.udp, 1), EINVAL);
+		CU_ASSERT_EQUAL(say(ops[i], fds, 2), EINVAL);
+	}
+	/* the source is no good, so the dead pages are not taken either */
+	ops[2].other = 5;
+	CU_ASSERT_EQUAL(say(ops[2], &dead, 1), ENOENT);
+	ops[1].source.addr.sin6_port = 0;
+	CU_ASSERT_EQUAL(say(ops[1], &dead, 1), EINVAL);
+	ops[0].snapshot = 9;
+	CU_ASSERT_EQUAL(say(ops[0], &dead, 1), EINVAL);	/* known with another key */
+	CU_ASSERT_EQUAL(test_file_count(&file, PAGE_ABSENT), PAGES);
+	ops[0].snapshot = 1;
+	CU_ASSERT_EQUAL(say(ops[0], &dead, 1), 0);
+	CU_ASSERT_EQUAL(test_file_count(&file, PAGE_DEAD), PAGES);
+	CU_ASSERT_EQUAL(test_file_count(&second, PAGE_ABSENT), PAGES);
+	vm_end(&parent);
+	test_file_destroy(&second);
+	cleanup_close(&dead);
+	end();
+}
+
+static void test_windows(void)
+{
+	static const struct {
+		uint64_t window;
+		uint32_t pages;
+		uint64_t file_pages;	/* of the memfd; 0: none comes */
+	} wrong[] = {
+		{ 0, 0, 1 },	       { 0, 2, 0 },	      { 0, 2, 2 },
+		{ 0, 2, 4 },	       { PAGES, 1, 2 },	      { PAGES - 1, 2, 3 },
+		{ 0, PAGES + 1, PAGES + 2 }, { UINT64_MAX, 2, 3 }, { 0, UINT32_MAX, 1 },
+		{ UINT64_MAX - 1, 3, 4 }, { 1, 0, 0 },
+	};
+	struct test_window window = test_window_create(60, 4, 1);
+	struct memtap_request r = { .op = MEMTAP_CLONE, .file = 3, .bytes = RAM_BYTES };
+	struct test_vm clone;
+
+	begin();
+	clone = vm_clone_with(&file, &window);
+	r.base = clone.base;
+	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
+		_cleanup_fd_ int fd = memfd_of(wrong[i].file_pages * MEMTAP_PAGE_BYTES);
+		int fds[] = { clone.uffd, fd };
+
+		r.window = wrong[i].window;
+		r.window_pages = wrong[i].pages;
+		CU_ASSERT_EQUAL(say(r, fds, wrong[i].file_pages ? 2 : 1), EINVAL);
+	}
+	CU_ASSERT_EQUAL(vm_give_clone(&clone, &host, 3, 0, 0), 0);
+	CU_ASSERT_EQUAL(vm_do_some(&clone, VM_ZEROS, 0, 61, 3), 0);
+	vm_end(&clone);
+	CU_ASSERT_EQUAL(host_clone_gone(&host, 0), 0);
+	test_window_destroy(&window);
+	end();
+}
+
 static void test_one_snapshot_has_one_key(void)
 {
 	struct memtap_request r = {
@@ -274,6 +363,8 @@ static const struct test tests[] = {
 	{ "mappings", test_mappings },
 	{ "what is no userfaultfd", test_what_is_no_userfaultfd },
 	{ "sources", test_sources },
+	{ "dead pages", test_dead_pages },
+	{ "windows", test_windows },
 	{ "one snapshot has one key", test_one_snapshot_has_one_key },
 	{ "limits", test_limits },
 	{ "answers wait for room", test_answers_wait_for_room },

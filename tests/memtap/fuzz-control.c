@@ -23,9 +23,27 @@
 
 #define PAGES 64u
 #define RAM_BYTES (PAGES * (uint64_t)MEMTAP_PAGE_BYTES)
+#define WINDOW_PAGES 2u
 
 /* What a message may carry; made anew for each input. */
-enum thing { THING_PAGES, THING_MAP, THING_UDP, THING_UFFD, THING_NULL, THINGS };
+enum thing {
+	THING_PAGES,
+	THING_MAP,
+	THING_DEAD,
+	THING_WINDOW,
+	THING_UDP,
+	THING_UFFD,
+	THING_NULL,
+	THINGS
+};
+
+/* Of the memfds among them. */
+static const uint64_t thing_bytes[] = {
+	[THING_PAGES] = RAM_BYTES,
+	[THING_MAP] = PAGES,
+	[THING_DEAD] = PAGES / 8,
+	[THING_WINDOW] = (WINDOW_PAGES + 1) * MEMTAP_PAGE_BYTES,
+};
 
 static int make_thing(enum thing thing)
 {
@@ -36,8 +54,10 @@ static int make_thing(enum thing thing)
 	switch (thing) {
 	case THING_PAGES:
 	case THING_MAP:
+	case THING_DEAD:
+	case THING_WINDOW:
 		fd = memfd_create("fuzz", MFD_CLOEXEC);
-		if (ftruncate(fd, thing == THING_PAGES ? (off_t)RAM_BYTES : PAGES) < 0)
+		if (ftruncate(fd, (off_t)thing_bytes[thing]) < 0)
 			abort();
 		break;
 	case THING_UDP:
@@ -56,18 +76,20 @@ static int make_thing(enum thing thing)
 	return fd;
 }
 
-/* The descriptors that this message wants, or others. */
-static unsigned make_fds(struct fuzz_input *in, uint32_t op, int fds[MEM_CONTROL_FDS])
+/* The descriptors that this message wants (the last one may be left out by some), or others. */
+static unsigned make_fds(struct fuzz_input *in, const struct memtap_request *r,
+			 int fds[MEM_CONTROL_FDS])
 {
 	static const enum thing right[][MEM_CONTROL_FDS + 1] = {
 		[MEMTAP_INIT] = { THING_UDP, THINGS },
 		[MEMTAP_PARENT] = { THING_UFFD, THING_PAGES, THINGS },
 		[MEMTAP_FILE] = { THING_PAGES, THING_MAP, THINGS },
-		[MEMTAP_ARM ... MEMTAP_BEGIN_LOCAL] = { THINGS },
-		[MEMTAP_CLONE] = { THING_UFFD, THINGS },
+		[MEMTAP_ARM ... MEMTAP_BEGIN_LOCAL] = { THING_DEAD, THINGS },
+		[MEMTAP_CLONE] = { THING_UFFD, THING_WINDOW, THINGS },
 		[MEMTAP_CLONE_GONE ... MEMTAP_STATS] = { THINGS },
 	};
 	uint8_t how = fuzz_byte(in);
+	uint32_t op = r->op;
 	unsigned count = 0;
 
 	if (how % 16 == 1 || op < MEMTAP_INIT || op > MEMTAP_STATS) {
@@ -75,8 +97,15 @@ static unsigned make_fds(struct fuzz_input *in, uint32_t op, int fds[MEM_CONTROL
 			fds[count] = make_thing(fuzz_byte(in) % THINGS);
 		return count;
 	}
-	for (; right[op][count] != THINGS; count++)
+	for (; right[op][count] != THINGS; count++) {
+		if ((right[op][count] == THING_WINDOW && !r->window_pages) ||
+		    (right[op][count] == THING_DEAD && how & 128))
+			break;
 		fds[count] = make_thing(right[op][count]);
+		if (right[op][count] == THING_DEAD &&
+		    pwrite(fds[count], &(uint64_t){ fuzz_number(in) }, 8, 0) != 8)
+			abort();
+	}
 	return count;
 }
 
@@ -95,6 +124,10 @@ static struct memtap_request make_request(struct fuzz_input *in, uint64_t base)
 		r.source.addr.sin6_port = htons(9);
 		inet_pton(AF_INET6, "::ffff:127.0.0.1", &r.source.addr.sin6_addr);
 	}
+	if (r.op == MEMTAP_CLONE && fuzz_byte(in) % 2) {
+		r.window_pages = WINDOW_PAGES;
+		r.window = fuzz_byte(in) % PAGES;
+	}
 	switch (fuzz_byte(in) % 16) {
 	case 0:
 		r.base = fuzz_number(in);
@@ -104,7 +137,8 @@ static struct memtap_request make_request(struct fuzz_input *in, uint64_t base)
 		break;
 	case 2:
 		r.flags = (uint32_t)fuzz_number(in);
-		r.reserved = fuzz_byte(in) & 1;
+		r.window_pages = (uint32_t)fuzz_number(in);
+		r.window = fuzz_number(in);
 		break;
 	case 3:
 		r.file = r.other = r.vm = (uint32_t)fuzz_number(in);
@@ -117,7 +151,7 @@ static void one_message(struct memtap *m, struct fuzz_input *in, uint64_t base)
 {
 	struct memtap_request r = make_request(in, base);
 	int fds[MEM_CONTROL_FDS] = { -1, -1 };
-	unsigned nfds = make_fds(in, r.op, fds);
+	unsigned nfds = make_fds(in, &r, fds);
 	size_t len = fuzz_byte(in) % 32 == 1 ? fuzz_byte(in) % sizeof(r) : sizeof(r);
 	struct memtap_stats answer;
 

@@ -26,6 +26,7 @@
 
 #include "common/cleanup.h"
 #include "common/io.h"
+#include "proto/kmod.h"
 
 #define DIE(what)                                                                     \
 	do {                                                                          \
@@ -85,6 +86,72 @@ uint64_t test_file_count(const struct test_file *f, enum page_state state)
 		count += byte == state;
 	}
 	return count;
+}
+
+int test_dead_create(uint64_t pages)
+{
+	int fd = memfd_create("dead", MFD_CLOEXEC);
+
+	if (fd < 0 || ftruncate(fd, (off_t)((pages + 63) / 64 * 8)) < 0)
+		DIE("memfd");
+	return fd;
+}
+
+static void set_bit(uint8_t *bits, uint64_t bit)
+{
+	bits[bit / 8] |= (uint8_t)(1u << bit % 8);
+}
+
+void test_dead_set(int dead_fd, uint64_t first, uint64_t count)
+{
+	struct stat st;
+	uint8_t *bits;
+
+	if (fstat(dead_fd, &st) < 0)
+		DIE("fstat");
+	bits = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, dead_fd, 0);
+	if (bits == MAP_FAILED)
+		DIE("mmap");
+	for (uint64_t i = first; i < first + count; i++)
+		set_bit(bits, i);
+	munmap(bits, (size_t)st.st_size);
+}
+
+struct test_window test_window_create(uint64_t first, uint64_t pages, uint64_t seed)
+{
+	struct test_window w = { .first = first, .pages = pages };
+	uint64_t bytes = (pages + 1) * MEMTAP_PAGE_BYTES;
+
+	w.fd = memfd_create("window", MFD_CLOEXEC);
+	if (w.fd < 0 || ftruncate(w.fd, (off_t)bytes) < 0 ||
+	    fallocate(w.fd, 0, MEMTAP_PAGE_BYTES, (off_t)(bytes - MEMTAP_PAGE_BYTES)) < 0)
+		DIE("memfd");
+	w.map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, w.fd, 0);
+	if (w.map == MAP_FAILED)
+		DIE("mmap");
+	content_page(seed | CONTENT_FULL, 0, w.map + pages * MEMTAP_PAGE_BYTES);
+	return w;
+}
+
+void test_window_destroy(struct test_window *w)
+{
+	munmap(w->map, (w->pages + 1) * MEMTAP_PAGE_BYTES);
+	cleanup_close(&w->fd);
+}
+
+void test_window_free(struct test_window *w, uint64_t first, uint64_t count)
+{
+	for (uint64_t i = first; i < first + count; i++)
+		set_bit(w->map + MEMTAP_PAGE_BYTES, sfk_gfn(i));
+}
+
+bool test_window_letter(const struct test_window *w, uint8_t page[MEMTAP_PAGE_BYTES])
+{
+	if (lseek(w->fd, 0, SEEK_DATA) != 0)
+		return false;
+	if (pread(w->fd, page, MEMTAP_PAGE_BYTES, 0) != MEMTAP_PAGE_BYTES)
+		DIE("pread");
+	return true;
 }
 
 /* Becomes sf-memtap. */
@@ -283,8 +350,8 @@ int host_arm(struct test_host *h, uint32_t file, uint64_t number, uint32_t flags
 	return host_say(h, &r, NULL, 0, NULL);
 }
 
-int host_begin(struct test_host *h, uint32_t file, uint64_t number, const struct test_host *from,
-	       uint32_t flags)
+struct memtap_request begin_request(uint32_t file, uint64_t number, const struct test_host *from,
+				    uint32_t flags)
 {
 	struct memtap_request r = { .op = MEMTAP_BEGIN,
 				    .flags = flags,
@@ -293,6 +360,14 @@ int host_begin(struct test_host *h, uint32_t file, uint64_t number, const struct
 				    .source.addr = from->addr };
 
 	snapshot_key(number, r.key);
+	return r;
+}
+
+int host_begin(struct test_host *h, uint32_t file, uint64_t number, const struct test_host *from,
+	       uint32_t flags)
+{
+	struct memtap_request r = begin_request(file, number, from, flags);
+
 	return host_say(h, &r, NULL, 0, NULL);
 }
 

@@ -47,6 +47,29 @@ void test_file_destroy(struct test_file *f);
 uint64_t test_file_blocks(int memfd);	/* pages that are really there */
 uint64_t test_file_count(const struct test_file *f, enum page_state state);
 
+/* ── dead pages and windows ── */
+
+/* A bitmap of dead pages, none of them dead. Return: a memfd. */
+int test_dead_create(uint64_t pages);
+void test_dead_set(int dead_fd, uint64_t first, uint64_t count);
+
+/* A clone's window: `pages` of its RAM from `first` on, and the image of the first. */
+struct test_window {
+	uint64_t first, pages;
+	int fd;			/* -1: none */
+	uint8_t *map;		/* shared; its first page is never to be touched */
+};
+
+/* The image is the content of `seed`, no page is freed. */
+struct test_window test_window_create(uint64_t first, uint64_t pages, uint64_t seed);
+void test_window_destroy(struct test_window *w);
+
+/* The guest frees pages of the file. */
+void test_window_free(struct test_window *w, uint64_t first, uint64_t count);
+
+/* The first page as it is in the memfd. Return: false if nobody has put it there. */
+bool test_window_letter(const struct test_window *w, uint8_t page[MEMTAP_PAGE_BYTES]);
+
 /* ── hosts ── */
 
 struct test_host {
@@ -98,6 +121,8 @@ int host_answer(struct test_host *h, struct memtap_stats *stats);
 int host_file(struct test_host *h, const struct test_file *f, uint32_t flags);
 struct memtap_request arm_request(uint32_t file, uint64_t number, uint32_t flags);
 int host_arm(struct test_host *h, uint32_t file, uint64_t number, uint32_t flags);
+struct memtap_request begin_request(uint32_t file, uint64_t number, const struct test_host *from,
+				    uint32_t flags);
 int host_begin(struct test_host *h, uint32_t file, uint64_t number, const struct test_host *from,
 	       uint32_t flags);
 int host_begin_local(struct test_host *h, uint32_t file, uint32_t other, uint32_t flags);
@@ -114,6 +139,7 @@ enum vm_op {
 	VM_FILL,	/* write the content of `seed`, but for holes */
 	VM_POKE,	/* write one byte of each page of the order */
 	VM_CHECK,	/* answer: pages that are not as `seed` says */
+	VM_ZEROS,	/* answer: pages that are not all zeros */
 	VM_TOUCH,	/* read one byte of each of `pages` pages from `first` on, every `step`th */
 	VM_TIME,	/* the same, and note in vm_times[gfn] how many ns it took */
 };
@@ -133,12 +159,15 @@ struct test_vm {
 	int uffd;	/* as sfd keeps it */
 	int ram_fd;	/* of a parent: its RAM; else -1 */
 	uint64_t base, pages;
+	const struct test_window *window;	/* of a clone that has one; else NULL */
 };
 
 /* A VM with RAM of its own, shared. */
 struct test_vm vm_parent(uint64_t pages);
 /* A VM that maps a page file privately. */
 struct test_vm vm_clone(const struct test_file *f);
+/* The same with a window (stays the caller's, and must outlive the VM) over its RAM. */
+struct test_vm vm_clone_with(const struct test_file *f, const struct test_window *w);
 void vm_end(struct test_vm *vm);
 
 /* Gives a VM to a host. Return: as host_say(). */
@@ -157,6 +186,9 @@ uint64_t vm_wait(struct test_vm *vm);
 /* Return: true if it has answered already. */
 bool vm_is_ready(struct test_vm *vm, int wait_ms);
 uint64_t vm_do(struct test_vm *vm, enum vm_op op, uint64_t seed, uint32_t threads);
+/* The same to some of its memory, by one thread. */
+uint64_t vm_do_some(struct test_vm *vm, enum vm_op op, uint64_t seed, uint64_t first,
+		    uint64_t pages);
 
 /* ── CUnit ── */
 

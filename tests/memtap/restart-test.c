@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* sf-memtap is killed, anywhere: clones wait, and never see a wrong page. */
+#include "config.h"
+
 #include <CUnit/CUnit.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -280,6 +283,69 @@ static void test_dies_while_handing_down(void)
 	world_destroy(&w);
 }
 
+#define DEAD_FIRST 100u
+#define DEAD_COUNT 3000u
+#define WINDOW 5000u
+#define WINDOW_PAGES 4u
+#define FREED 6000u
+#define FREED_COUNT 100u
+
+/* The clone waits for what it has freed, and for its letter, while the memtap is started again. */
+static void test_dead_pages_and_windows_stay(void)
+{
+	static const struct vm_order orders[] = {
+		{ .op = VM_ZEROS, .threads = 2, .first = FREED, .pages = FREED_COUNT, .step = 1 },
+		{ .op = VM_ZEROS, .threads = 1, .first = WINDOW + 2, .pages = 1, .step = 1 },
+		{ .op = VM_TOUCH, .threads = 1, .first = WINDOW, .pages = 1, .step = 1 },
+		{ .op = VM_ZEROS, .threads = 2, .first = DEAD_FIRST, .pages = DEAD_COUNT, .step = 1 },
+	};
+	struct test_host home = host_start(PAGES, 0, NULL);
+	struct test_vm parent = vm_parent(PAGES), clone;
+	struct test_file store = test_file_create(0, PAGES);
+	struct test_window window = test_window_create(WINDOW, WINDOW_PAGES, 1);
+	struct memtap_request arm = arm_request(0, 40, 0);
+	int dead = test_dead_create(PAGES);
+	uint8_t letter[MEMTAP_PAGE_BYTES];
+
+	clone = vm_clone_with(&store, &window);
+	/* a hole in its bitmap */
+	CU_ASSERT_EQUAL(fallocate(window.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				  2 * MEMTAP_PAGE_BYTES, MEMTAP_PAGE_BYTES), 0);
+	test_dead_set(dead, DEAD_FIRST, DEAD_COUNT);
+	test_window_free(&window, FREED, FREED_COUNT);
+	CU_ASSERT_EQUAL(vm_do(&parent, VM_FILL, LATER, 2), 0);
+	CU_ASSERT_EQUAL(vm_give_parent(&parent, &home, 0), 0);
+	CU_ASSERT_EQUAL(host_file(&home, &store, 0), 0);
+	CU_ASSERT_EQUAL(vm_give_clone(&clone, &home, 0, 0, 0), 0);
+	CU_ASSERT_EQUAL(host_say(&home, &arm, &dead, 1, NULL), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(orders); i++) {
+		host_kill(&home);
+		vm_order(&clone, &orders[i]);
+		CU_ASSERT_FALSE(vm_is_ready(&clone, 20));
+		host_restart(&home, 0);
+		CU_ASSERT_EQUAL(vm_give_parent(&parent, &home, MEMTAP_F_AGAIN), 0);
+		CU_ASSERT_EQUAL(host_file(&home, &store, MEMTAP_F_AGAIN), 0);
+		CU_ASSERT_EQUAL(vm_give_clone(&clone, &home, 0, 0, MEMTAP_F_AGAIN), 0);
+		/* the map has the dead pages already */
+		CU_ASSERT_EQUAL(host_arm(&home, 0, 40, MEMTAP_F_AGAIN), 0);
+		host_stats(&home, MEMTAP_ALL);
+		CU_ASSERT_NOT_EQUAL(vm_wait(&clone), UINT64_MAX);
+	}
+	CU_ASSERT_EQUAL(vm_do(&parent, VM_FILL, NOW, 2), 0);
+	CU_ASSERT_TRUE_FATAL(test_window_letter(&window, letter));
+	for (unsigned i = 0; i < ARRAY_SIZE(orders); i++) {
+		vm_order(&clone, &orders[i]);
+		CU_ASSERT_EQUAL(vm_wait(&clone), i == 2 ? letter[0] : 0);
+	}
+	CU_ASSERT_EQUAL(vm_do_some(&clone, VM_CHECK, LATER, 0, DEAD_FIRST), 0);
+	vm_end(&clone);
+	vm_end(&parent);
+	CU_ASSERT_EQUAL(host_stop(&home), 0);
+	test_file_destroy(&store);
+	test_window_destroy(&window);
+	cleanup_close(&dead);
+}
+
 static const struct test tests[] = {
 	{ "both are killed again and again", test_both_are_killed_again_and_again },
 	{ "the server is away for a while", test_server_is_away_for_a_while },
@@ -287,6 +353,7 @@ static const struct test tests[] = {
 	{ "it dies between copy and unprotect", test_dies_between_copy_and_unprotect },
 	{ "nothing is read before all is said", test_nothing_is_read_before_all_is_said },
 	{ "it dies while handing down", test_dies_while_handing_down },
+	{ "dead pages and windows stay", test_dead_pages_and_windows_stay },
 };
 
 int main(int argc, char **argv)

@@ -4,6 +4,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <sodium.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -36,7 +37,7 @@ static void test_seal_is_chacha20_poly1305(void)
 	CU_ASSERT_EQUAL(len, 24 + sizeof(body) + 16);
 	CU_ASSERT_EQUAL(
 		memcmp(datagram,
-		       "SM\1\2\xd4\xc3\xb2\xa1\7\0\0\0\0\0\0\0\x88\x77\x66\x55\x44\x33\x22\x11",
+		       "SM\2\2\xd4\xc3\xb2\xa1\7\0\0\0\0\0\0\0\x88\x77\x66\x55\x44\x33\x22\x11",
 		       24),
 		0);
 	memcpy(nonce, "\xd4\xc3\xb2\xa1\7\0\0\0\0\0\0\0", 12);
@@ -264,6 +265,37 @@ static void test_page_file(void)
 	test_file_destroy(&memfds);
 }
 
+/* Every pattern of bits upon every pattern of states, in a RAM that ends in the middle of a word. */
+static void test_dead_pages(void)
+{
+	static const enum page_state states[] = { PAGE_ABSENT, PAGE_PRESENT, PAGE_ZERO, PAGE_DEAD };
+	const uint64_t pages = 1000 * 64 + 61;
+	struct test_file memfds = test_file_create(0, pages);
+	uint64_t *bits = malloc((pages + 63) / 64 * 8), wrong = 0;
+	uint8_t *map = malloc(pages);
+	struct snap_file *f = NULL;
+
+	for (uint64_t i = 0; i < pages; i++)
+		map[i] = (uint8_t)states[i * i / 7 % 5 % 4];
+	for (uint64_t i = 0; i < (pages + 63) / 64; i++)
+		bits[i] = htole64(i % 5 ? i * 0x9e3779b97f4a7c15ull : 0 - i % 2);
+	bits[pages / 64] = UINT64_MAX;
+	CU_ASSERT_EQUAL(pwrite(memfds.map_fd, map, pages, 0), (ssize_t)pages);
+	CU_ASSERT_EQUAL_FATAL(
+		snap_file_create(dup(memfds.page_fd), dup(memfds.map_fd), pages, &f), 0);
+	snap_file_set_dead(f, bits);
+	for (uint64_t i = 0; i < pages; i++) {
+		bool dead = !map[i] && le64toh(bits[i / 64]) >> i % 64 & 1;
+
+		wrong += snap_file_state(f, i) != (dead ? PAGE_DEAD : (enum page_state)map[i]);
+	}
+	CU_ASSERT_EQUAL(wrong, 0);
+	snap_file_destroy(f);
+	test_file_destroy(&memfds);
+	free(bits);
+	free(map);
+}
+
 static void test_zero_pages(void)
 {
 	uint8_t page[SNAP_PAGE_BYTES] = { 0 };
@@ -287,6 +319,7 @@ static const struct test tests[] = {
 	{ "the window follows losses", test_window_follows_losses },
 	{ "times", test_times },
 	{ "page file", test_page_file },
+	{ "dead pages", test_dead_pages },
 	{ "zero pages", test_zero_pages },
 };
 

@@ -88,6 +88,9 @@ static void work_on_page(struct work *w, uint64_t gfn)
 		content_page(w->order.seed, gfn, page);
 		w->answer += memcmp(at, page, sizeof(page)) != 0;
 		break;
+	case VM_ZEROS:
+		w->answer += at[0] || memcmp(at, at + 1, MEMTAP_PAGE_BYTES - 1);
+		break;
 	case VM_TOUCH:
 		w->answer += *(volatile uint8_t *)at;
 		break;
@@ -130,8 +133,14 @@ static uint64_t carry_out(uint8_t *ram, uint64_t pages, const struct vm_order *o
 	return answer;
 }
 
+static bool map_window(uint8_t *ram, const struct test_window *w)
+{
+	return !w || mmap(ram + w->first * MEMTAP_PAGE_BYTES, w->pages * MEMTAP_PAGE_BYTES,
+			  PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, w->fd, 0) != MAP_FAILED;
+}
+
 /* In the child: never returns. */
-static void vm_main(int orders, int fd, uint64_t pages, int map_flags)
+static void vm_main(int orders, int fd, uint64_t pages, int map_flags, const struct test_window *w)
 {
 	uint64_t bytes = pages * MEMTAP_PAGE_BYTES;
 	uint8_t *ram = mmap(NULL, bytes, PROT_READ | PROT_WRITE, map_flags, fd, 0);
@@ -140,7 +149,8 @@ static void vm_main(int orders, int fd, uint64_t pages, int map_flags)
 	struct vm_order order;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (ram == MAP_FAILED || uffd < 0 || io_send_fds(orders, &base, sizeof(base), &uffd, 1))
+	if (ram == MAP_FAILED || !map_window(ram, w) || uffd < 0 ||
+	    io_send_fds(orders, &base, sizeof(base), &uffd, 1))
 		_exit(98);
 	/* its own userfaultfd stays open, as QEMU's does */
 	while (io_read_full(orders, &order, sizeof(order)) == 0) {
@@ -152,9 +162,9 @@ static void vm_main(int orders, int fd, uint64_t pages, int map_flags)
 	_exit(0);
 }
 
-static struct test_vm vm_spawn(int fd, uint64_t pages, int map_flags)
+static struct test_vm vm_spawn(int fd, uint64_t pages, int map_flags, const struct test_window *w)
 {
-	struct test_vm vm = { .pages = pages, .ram_fd = -1 };
+	struct test_vm vm = { .pages = pages, .ram_fd = -1, .window = w };
 	unsigned nfds;
 	int pair[2];
 
@@ -165,7 +175,7 @@ static struct test_vm vm_spawn(int fd, uint64_t pages, int map_flags)
 		abort();
 	if (!vm.pid) {
 		close(pair[0]);
-		vm_main(pair[1], fd, pages, map_flags);
+		vm_main(pair[1], fd, pages, map_flags, w);
 	}
 	close(pair[1]);
 	vm.orders = pair[0];
@@ -182,14 +192,19 @@ struct test_vm vm_parent(uint64_t pages)
 
 	if (fd < 0 || ftruncate(fd, (off_t)(pages * MEMTAP_PAGE_BYTES)) < 0)
 		abort();
-	vm = vm_spawn(fd, pages, MAP_SHARED);
+	vm = vm_spawn(fd, pages, MAP_SHARED, NULL);
 	vm.ram_fd = fd;
 	return vm;
 }
 
 struct test_vm vm_clone(const struct test_file *f)
 {
-	return vm_spawn(f->page_fd, f->pages, MAP_PRIVATE | MAP_NORESERVE);
+	return vm_clone_with(f, NULL);
+}
+
+struct test_vm vm_clone_with(const struct test_file *f, const struct test_window *w)
+{
+	return vm_spawn(f->page_fd, f->pages, MAP_PRIVATE | MAP_NORESERVE, w);
 }
 
 void vm_end(struct test_vm *vm)
@@ -215,8 +230,13 @@ int vm_give_clone(struct test_vm *vm, struct test_host *h, uint32_t file, uint32
 {
 	struct memtap_request r = { .op = MEMTAP_CLONE, .flags = flags, .file = file, .vm = number,
 				    .base = vm->base, .bytes = vm->pages * MEMTAP_PAGE_BYTES };
+	int fds[] = { vm->uffd, vm->window ? vm->window->fd : -1 };
 
-	return host_say(h, &r, &vm->uffd, 1, NULL);
+	if (vm->window) {
+		r.window = vm->window->first;
+		r.window_pages = (uint32_t)vm->window->pages;
+	}
+	return host_say(h, &r, fds, vm->window ? 2 : 1, NULL);
 }
 
 #define PAGEMAP_UFFD_WP (1ull << 57)	/* Linux, Documentation/admin-guide/mm/pagemap.rst */
@@ -274,5 +294,15 @@ uint64_t vm_wait(struct test_vm *vm)
 uint64_t vm_do(struct test_vm *vm, enum vm_op op, uint64_t seed, uint32_t threads)
 {
 	vm_start(vm, op, seed, threads);
+	return vm_wait(vm);
+}
+
+uint64_t vm_do_some(struct test_vm *vm, enum vm_op op, uint64_t seed, uint64_t first,
+		    uint64_t pages)
+{
+	struct vm_order order = { .op = op, .threads = 1, .seed = seed, .first = first,
+				  .pages = pages, .step = 1 };
+
+	vm_order(vm, &order);
 	return vm_wait(vm);
 }
