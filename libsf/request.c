@@ -63,6 +63,8 @@ static char *await_reply(struct lsf_request *r, const char *request, int timeout
 
 		if (instant && lsf_instant_told(instant))
 			return NULL;
+		if (instant && instant->sock < 0)
+			lsf_chan_also(r->chan, -1); /* the agent ended: it is not waited for */
 		reply = lsf_chan_read(r->chan, r->reply_path);
 		left_ns = (int64_t)(end_ns - io_now_ns());
 		if (reply || errno != ENOENT)

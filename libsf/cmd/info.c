@@ -6,15 +6,18 @@
  * libsf's. What is shown is collected as JSON first, so that both forms say the same.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <xenstore.h>
 
 #include "common/cleanup.h"
 #include "libsf/cmd/cmd.h"
 #include "libsf/sf.h"
+#include "proto/kmod.h"
 #include "proto/xenstore-tree.h"
 
 static const char *const state_names[] = {
@@ -96,6 +99,20 @@ static json_t *ticket_json(struct xs_handle *xs, const char *ticket)
 	return object;
 }
 
+/* The kernel module. Return: it; null if it is not loaded, or nobody tells us. */
+static json_t *module_json(void)
+{
+	_cleanup_fd_ int fd = open(SFK_DEVICE, O_RDWR | O_CLOEXEC);
+	struct sfk_where where;
+
+	if (fd < 0 && errno == EACCES)
+		return json_object(); /* only root is told more */
+	if (fd < 0 || ioctl(fd, SFK_WHERE, &where))
+		return json_null();
+	return json_pack("{s:i, s:I, s:I}", "version", (int)where.version, "gfn",
+			 (json_int_t)where.gfn, "pages", (json_int_t)where.pages);
+}
+
 /* Everything there is to show. Return: it, or NULL with libsf's error. */
 static json_t *collect(void)
 {
@@ -117,6 +134,7 @@ static json_t *collect(void)
 		 sf_address((unsigned)id, address, sizeof(address)) ? NULL : address);
 	set_node(info, "gateway", false, xs, SF_XS_ROOT "/net/gateway");
 	set_node(info, "limit", true, xs, SF_XS_ROOT "/limit");
+	json_object_set_new(info, "module", module_json());
 	names = xs_directory(xs, XBT_NULL, SF_XS_TICKET, &count);
 	if (names)
 		qsort(names, count, sizeof(*names), by_number);
@@ -155,6 +173,19 @@ static void print_clone(const json_t *clone)
 	putchar('\n');
 }
 
+static void print_module(const json_t *module)
+{
+	fputs("module   ", stdout);
+	if (!json_is_object(module))
+		puts("none: clones take longer to be themselves (see snowflock(7))");
+	else if (!json_object_get(module, "version"))
+		puts("loaded");
+	else
+		printf("version %d, window of %d pages at page %#llx\n",
+		       number_of(module, "version"), number_of(module, "pages"),
+		       (long long)json_integer_value(json_object_get(module, "gfn")));
+}
+
 static void print_info(const json_t *info)
 {
 	const json_t *ticket, *clone;
@@ -167,6 +198,7 @@ static void print_info(const json_t *info)
 	printf("gateway  %s\n", text_of(info, "gateway"));
 	printf("count    %d in the last clone operation\n", number_of(info, "count"));
 	printf("limit    %d clones in a ticket\n", number_of(info, "limit"));
+	print_module(json_object_get(info, "module"));
 	json_array_foreach(json_object_get(info, "tickets"), i, ticket) {
 		printf("ticket %d: %s, good for %d clones, %d running\n",
 		       number_of(ticket, "ticket"), text_of(ticket, "state"),

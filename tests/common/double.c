@@ -39,6 +39,7 @@ enum op {
 	OP_ANSWER,
 	OP_ANSWER_LATE,
 	OP_AGENT,
+	OP_MODULE,
 	OP_END_CLONE,
 	OP_DROP,
 	OP_AWAIT,
@@ -110,6 +111,9 @@ static long obey(struct play **play, const struct command *c, struct answer *ans
 		return 0;
 	case OP_AGENT:
 		play_agent(*play, c->n);
+		return 0;
+	case OP_MODULE:
+		play_module(*play, c->n);
 		return 0;
 	case OP_END_CLONE:
 		play_end_clone(*play, c->a, c->b, c->text[0], c->n, second);
@@ -274,6 +278,13 @@ void double_answer_late(const char *answer)
 void double_agent(int behaviour)
 {
 	struct command c = { .op = OP_AGENT, .n = behaviour };
+
+	ask(&c, NULL);
+}
+
+void double_module(bool there)
+{
+	struct command c = { .op = OP_MODULE, .n = there };
 
 	ask(&c, NULL);
 }

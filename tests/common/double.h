@@ -48,6 +48,9 @@ void double_answer_late(const char *answer);
 /* What the agent does with requests: 0 serves, an errno refuses, -1 hangs up without an answer. */
 void double_agent(int behaviour);
 
+/* Whether the VM has the kernel module; it has, unless this says otherwise. */
+void double_module(bool there);
+
 /* A clone of the running ticket ends. `status` counts for "exited", `reason` for others. */
 void double_end_clone(unsigned ticket, unsigned id, const char *state, int status,
 		      const char *reason);

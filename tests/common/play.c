@@ -48,6 +48,7 @@ struct play {
 	char requests[REQUESTS][SF_XS_REQUEST_MAX + 1];
 	unsigned request_count, arrived;
 	int behaviour;
+	bool no_module;
 };
 
 static void node(struct vm *vm, const char *value, const char *format, ...)
@@ -343,14 +344,15 @@ static void agent_result(struct play *d, unsigned vm, uint64_t bytes, int fd)
 static void serve_agent(struct play *d)
 {
 	_cleanup_fd_ int sock = accept4(d->agent, NULL, NULL, SOCK_CLOEXEC), fd = -1;
-	struct agent_sock_request request;
+	struct agent_sock_await message;
+	const struct agent_sock_request *request = &message.head;
 	struct agent_sock_reply answer = { .error = d->behaviour };
 	struct ucred who = { 0 };
 	socklen_t len = sizeof(who);
 	unsigned nfds, vm = 0;
 
-	if (sock < 0 ||
-	    io_recv_fds(sock, &request, sizeof(request), &fd, 1, &nfds) != sizeof(request))
+	if (sock < 0 || io_recv_fds(sock, &message, sizeof(message), &fd, 1, &nfds) <
+				(ssize_t)sizeof(*request))
 		return;
 	getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &who, &len);
 	for (unsigned i = 0; i < DOUBLE_VMS; i++) {
@@ -359,12 +361,14 @@ static void serve_agent(struct play *d)
 	}
 	if (d->behaviour < 0)
 		return;
-	if (!d->behaviour && request.op == AGENT_SOCK_RESULT && nfds)
-		agent_result(d, vm, request.value, fd);
-	else if (!d->behaviour && request.op == AGENT_SOCK_ARRIVED)
-		d->arrived = (unsigned)request.value;
-	else if (!d->behaviour && request.op == AGENT_SOCK_FORGET)
-		remove_results((unsigned)request.value);
+	if (!d->behaviour && request->op == AGENT_SOCK_RESULT && nfds)
+		agent_result(d, vm, request->value, fd);
+	else if (!d->behaviour && request->op == AGENT_SOCK_ARRIVED)
+		d->arrived = (unsigned)request->value;
+	else if (!d->behaviour && request->op == AGENT_SOCK_FORGET)
+		remove_results((unsigned)request->value);
+	else if (!d->behaviour && request->op == AGENT_SOCK_AWAIT && d->no_module)
+		answer.flags = AGENT_SOCK_F_NO_MODULE;
 	io_send_fds(sock, &answer, sizeof(answer), NULL, 0);
 }
 
@@ -478,6 +482,11 @@ void play_answer_late(struct play *d, const char *answer)
 void play_agent(struct play *d, int behaviour)
 {
 	d->behaviour = behaviour;
+}
+
+void play_module(struct play *d, bool there)
+{
+	d->no_module = !there;
 }
 
 void play_drop(struct play *d)

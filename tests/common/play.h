@@ -4,6 +4,7 @@
 #define TESTS_COMMON_PLAY_H
 
 #include <poll.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 struct play;
@@ -21,6 +22,7 @@ void play_set(struct play *d, unsigned vm, const char *path, const char *value);
 void play_answer(struct play *d, const char *verb, const char *answer);
 void play_answer_late(struct play *d, const char *answer);
 void play_agent(struct play *d, int behaviour);
+void play_module(struct play *d, bool there);
 void play_end_clone(struct play *d, unsigned ticket, unsigned id, const char *state, int status,
 		    const char *reason);
 void play_drop(struct play *d);

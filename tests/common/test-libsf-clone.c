@@ -3,11 +3,13 @@
 #include "config.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "libsf/sf.h"
@@ -127,6 +129,32 @@ static void clone_works_without_its_agent(void)
 	CU_ASSERT_EQUAL(sf_clone(3), 1);
 }
 
+/* Clones twice, with standard error in a pipe. Return: how many lines of it are about the module. */
+static int clone_twice(void *quiet)
+{
+	char text[4096] = "";
+	int pipe_fds[2], lines = 0;
+
+	if (pipe(pipe_fds) || dup2(pipe_fds[1], STDERR_FILENO) < 0)
+		return 99;
+	if (quiet)
+		setenv("SF_QUIET", "1", 1);
+	if (sf_clone(1) || sf_clone(1) || write(STDERR_FILENO, "end", 3) != 3 ||
+	    read(pipe_fds[0], text, sizeof(text) - 1) < 0)
+		return 98;
+	for (const char *at = text; (at = strstr(at, "without its kernel module")); at++)
+		lines++;
+	return lines;
+}
+
+static void a_missing_module_is_told_once(void)
+{
+	CU_ASSERT_EQUAL(harness_in_vm(0, clone_twice, NULL), 0);
+	double_module(false);
+	CU_ASSERT_EQUAL(harness_in_vm(0, clone_twice, NULL), 1);
+	CU_ASSERT_EQUAL(harness_in_vm(0, clone_twice, "quiet"), 0);
+}
+
 static void bad_counts_are_refused_here(void)
 {
 	CU_ASSERT_EQUAL(sf_clone(0), -1);
@@ -181,6 +209,19 @@ static void *clone_once(void *result)
 	return NULL;
 }
 
+/* True if this process uses next to no processor time for `ms`. */
+static bool is_idle(int ms)
+{
+	struct timespec before, after;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
+	poll(NULL, 0, ms);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
+	return (after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000 <
+	       ms / 10;
+}
+
+/* Its agent has ended, too, as it waits. */
 static void second_clone_at_once_is_ebusy(void)
 {
 	pthread_t thread;
@@ -193,6 +234,7 @@ static void second_clone_at_once_is_ebusy(void)
 	CU_ASSERT(harness_failed(EBUSY, "another thread"));
 	/* who waits for its clone holds up nobody */
 	CU_ASSERT_EQUAL(sf_id(), 0);
+	CU_ASSERT(is_idle(300));
 	double_answer_late("ok 0 1");
 	pthread_join(thread, NULL);
 	CU_ASSERT_EQUAL(first, 0);
@@ -446,6 +488,7 @@ static CU_TestInfo tests[] = {
 	{ "fewer clones than asked is no error", fewer_clones_than_asked_is_no_error },
 	{ "clone gets its id and arrives", clone_gets_its_id_and_arrives },
 	{ "clone works without its agent", clone_works_without_its_agent },
+	{ "a missing module is told once", a_missing_module_is_told_once },
 	{ "bad counts are refused here", bad_counts_are_refused_here },
 	{ "refusals are errno and sentence", refusals_are_errno_and_sentence },
 	{ "checkpoint and clones of it", checkpoint_and_clones_of_it },

@@ -215,6 +215,15 @@ static void info_shows_the_clones(void)
 		strstr(c.stdout_text, "ticket 1: running, good for 2 clones, 1 running\n"));
 	CU_ASSERT_PTR_NOT_NULL(
 		strstr(c.stdout_text, "10.7.1.2         h2           exited with status 4\n"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(c.stdout_text, access("/dev/snowflock", F_OK)
+							     ? "\nmodule   none"
+							     : "\nmodule   "));
+}
+
+static void a_missing_module_is_told_beside_the_answer(void)
+{
+	double_module(false);
+	CU_ASSERT(sf_does(0, "clone|2", 0, "0\n", "without its kernel module"));
 }
 
 /* ---- sf run ---- */
@@ -367,6 +376,8 @@ static CU_TestInfo tests[] = {
 	{ "exit and results", exit_and_results },
 	{ "checkpoints", checkpoints },
 	{ "info shows the clones", info_shows_the_clones },
+	{ "a missing module is told beside the answer",
+	  a_missing_module_is_told_beside_the_answer },
 	{ "run brings output and status home", run_brings_output_and_status_home },
 	{ "run gives each job its argument", run_gives_each_job_its_argument },
 	{ "run reads arguments from a file", run_reads_arguments_from_a_file },

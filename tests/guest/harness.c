@@ -6,6 +6,7 @@
 #include <CUnit/Basic.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -174,6 +175,24 @@ const void *guest_expect(struct guest *g, unsigned type, uint32_t stream)
 	CU_ASSERT_EQUAL_FATAL(g->frame.type, type);
 	CU_ASSERT_EQUAL_FATAL(g->frame.stream, stream);
 	return g->payload;
+}
+
+bool guest_own_network(void)
+{
+	return !unshare(CLONE_NEWNET) &&
+	       !system("echo 0 >/proc/sys/net/ipv6/conf/all/disable_ipv6 && "
+		       "ip link add seg0 address 02:00:00:00:00:01 type veth peer name far0 && "
+		       "ip link set far0 up");
+}
+
+bool guest_may_own_network(void)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (!pid)
+		_exit(!guest_own_network());
+	return waitpid(pid, &status, 0) == pid && !status;
 }
 
 char *guest_path(const struct guest *g, const char *name)

@@ -59,6 +59,14 @@ bool guest_speaks(struct guest *guest, int ms);
 void guest_resume(struct guest *guest, uint64_t op, uint32_t id, uint16_t answer_port);
 void guest_quiesce(struct guest *guest, uint64_t op);
 
+/*
+ * Puts this process into a network namespace of its own, with a NIC `seg0` that leads nowhere.
+ * Return: false where that is not allowed.
+ */
+bool guest_own_network(void);
+/* Return: true if guest_own_network() would work. */
+bool guest_may_own_network(void);
+
 /* Return: a path in the guest's folder, good until the next call. */
 char *guest_path(const struct guest *guest, const char *name);
 /* Writes a file there, and makes the folders above it. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The kernel module and the agent: with none, and with a double of it that holds the guest. */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,13 +17,14 @@
 #define GFN 4096u
 #define PAGES 9u
 
-static const char *const no_network[] = { "--no-network", NULL };
-static bool busy;
+static bool busy, own_network;
 static int host;	/* where the double asks what comes of a hold */
 
 /* In the agent's process, before it is the agent. */
 static void run_with_double(const struct guest *g, int port, int xs)
 {
+	static const char *const network[] = { "--nic=seg0", NULL };
+	static const char *const no_network[] = { "--no-network", NULL };
 	const char *library = getenv("SF_MODULE_DOUBLE");
 	int console = open(guest_path(g, "console"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 
@@ -33,7 +35,7 @@ static void run_with_double(const struct guest *g, int port, int xs)
 	setenv("SF_LOG", "info", 1);
 	if (library)
 		setenv("LD_PRELOAD", library, 1);
-	guest_run_agent(g, port, xs, no_network);
+	guest_run_agent(g, port, xs, own_network ? network : no_network);
 }
 
 /* The device appears, and says this about itself. */
@@ -61,6 +63,8 @@ static void load(const struct guest *g, uint64_t gfn)
 static void run_with_module(const struct guest *g, int port, int xs)
 {
 	load(g, GFN);
+	if (own_network && !guest_own_network())
+		_exit(1);
 	run_with_double(g, port, xs);
 }
 
@@ -79,17 +83,23 @@ static void run_without(const struct guest *g, int port, int xs)
 	run_with_double(g, port, xs);
 }
 
-/* Boots a guest that has the module. */
-static struct guest *boot_by(void (*run)(const struct guest *guest, int port, int xs))
+static void listen_for_hold(const struct guest *g)
 {
-	struct guest *g = guest_start_by(run);
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
-	const struct agent_hello *hello;
 
 	snprintf(at.sun_path, sizeof(at.sun_path), "%s", guest_path(g, "hold"));
 	host = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	CU_ASSERT_EQUAL_FATAL(bind(host, (struct sockaddr *)&at, sizeof(at)), 0);
 	CU_ASSERT_EQUAL_FATAL(listen(host, 1), 0);
+}
+
+/* Boots a guest that has the module. */
+static struct guest *boot_by(void (*run)(const struct guest *guest, int port, int xs))
+{
+	struct guest *g = guest_start_by(run);
+	const struct agent_hello *hello;
+
+	listen_for_hold(g);
 	hello = guest_expect(g, AGENT_HELLO, 0);
 	CU_ASSERT_EQUAL(hello->version, 3);
 	CU_ASSERT_EQUAL(hello->window.gfn, GFN);
@@ -126,7 +136,7 @@ static int take_hold(uint64_t op)
 	sock = accept4(host, NULL, NULL, SOCK_CLOEXEC);
 	CU_ASSERT_EQUAL_FATAL(recv(sock, &prepared, sizeof(prepared), 0), sizeof(prepared));
 	CU_ASSERT_EQUAL(prepared.op, op);
-	CU_ASSERT_STRING_EQUAL(prepared.nic, "");
+	CU_ASSERT_STRING_EQUAL(prepared.nic, own_network ? "seg0" : "");
 	return sock;
 }
 
@@ -254,6 +264,51 @@ static void other_modules_of_that_name_are_none(void)
 		guest_expect(g, AGENT_MODULE, 0);
 	}
 	end(g);
+}
+
+/* A clone whose NIC the module has set up, or failed to. Return: what is set then. */
+static const char *addresses_of_a_clone(int network_error)
+{
+	struct agent_resume resume = { .prefix = 20, .mac = { 2, 0, 0, 0, 0, 1 },
+				       .address = inet_addr("10.77.0.1"),
+				       .parent = inet_addr("10.77.0.1") };
+	struct double_answer answer = { .held = { .id = 2, .clone = 1,
+						  .network_error = network_error } };
+	static char out[4096], err[4096];
+	struct guest *g = guest_start_by(run_with_module);
+	int sock;
+
+	listen_for_hold(g);
+	guest_expect(g, AGENT_HELLO, 0);
+	guest_send(g, AGENT_RESUME, 0, 0, &resume, sizeof(resume));
+	expect_resumed(g);
+	sock = expect_hold(g, 3);
+	resume.op = 3;
+	resume.id = 2;
+	resume.mac[5] = 3;
+	resume.address = inet_addr("10.77.0.3");
+	memcpy(answer.held.note, &resume, sizeof(resume));
+	send(sock, &answer, sizeof(answer), 0);
+	close(sock);
+	expect_resumed(g);
+	guest_exec(g, 1, 0, "sh", "-c", "ip -o -4 addr show dev seg0 | sed 's/.*inet //;s/ .*//'; "
+		   "ip -o link show dev seg0 | sed 's/.*ether //;s/ .*//'", NULL);
+	CU_ASSERT_EQUAL(guest_output(g, 1, out, err, sizeof(out)), 0);
+	CU_ASSERT_EQUAL(guest_file_has(g, "console", "addresses are set from user space"),
+			network_error != 0);
+	end(g);
+	return out;
+}
+
+/* Here it did nothing, so one sees that the agent did not either. */
+static void a_held_clone_has_its_network_from_the_module(void)
+{
+	if (!guest_may_own_network())
+		return;
+	own_network = true;
+	CU_ASSERT_STRING_EQUAL(addresses_of_a_clone(0), "10.77.0.1/20\n02:00:00:00:00:01\n");
+	CU_ASSERT_STRING_EQUAL(addresses_of_a_clone(EBUSY), "10.77.0.3/20\n02:00:00:00:00:03\n");
+	own_network = false;
 }
 
 static void the_parent_is_held_and_goes_on(void)
@@ -391,6 +446,8 @@ int main(void)
 		{ "other modules of that name are none", other_modules_of_that_name_are_none },
 		{ "the parent is held and goes on", the_parent_is_held_and_goes_on },
 		{ "a held clone is told who it is", a_held_clone_is_told_who_it_is },
+		{ "a held clone has its network from the module",
+		  a_held_clone_has_its_network_from_the_module },
 		{ "the hold waits for the port", the_hold_waits_for_the_port },
 		{ "a hold that fails is ended by a frame", a_hold_that_fails_is_ended_by_a_frame },
 		{ "a busy module is done without", a_busy_module_is_done_without },
