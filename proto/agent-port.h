@@ -21,9 +21,10 @@
  * all; from then on it sends nothing on either port. Both streams are
  * now empty and stand between two frames: the cut goes through here. After the cut both the parent
  * and each clone get AGENT_RESUME from their own sfd, which tells them who they are. A clone's
- * agent first takes its address, tells the process that asked for the clone (proto/agent-socket.h),
- * then goes on with XenStore, then answers AGENT_RESUMED. If the
- * clone operation is given up, AGENT_RESUME comes with the id it had.
+ * agent first takes its address, runs the hooks of the guest's owner (snowflock(7)), which may take
+ * long, tells the process that asked for the clone (proto/agent-socket.h), then goes on with
+ * XenStore, then answers AGENT_RESUMED; what is sent to it before that waits. If the clone
+ * operation is given up, AGENT_RESUME comes with the id it had.
  *
  * Held. A guest with the kernel module (proto/kmod.h) says in AGENT_HELLO where its window is, and
  * again by AGENT_MODULE whenever the module was loaded or unloaded. sfd offers AGENT_Q_HOLD in
