@@ -8,6 +8,10 @@
  * stand the saving of the device state and the arming of the write-protection, and nothing else:
  * what can be made before or after is.
  *
+ * QEMU takes some milliseconds to set the saving up, and the module less than one to hold the
+ * guest. So both begin at the same time. If the VM was stopped before it was held after all, it
+ * runs again until it rings (HOLDING), and is saved once more.
+ *
  * Whatever fails, the guest goes on as it was, in the way it waits for: by a letter if it is held,
  * else by a frame to its agent.
  */
@@ -25,7 +29,6 @@
 #include "common/io.h"
 #include "common/log.h"
 #include "host/sfd/freeze_internal.h"
-#include "host/sfd/window.h"
 
 #define FREEZE_QUIET_S	 5
 #define FREEZE_HOLD_S	 5
@@ -61,13 +64,13 @@ static void release_guest(struct vm *vm)
 	xs_hold(vm->xs, false);
 }
 
-/* A guest that was held has its letter already. */
+/* A guest that was held has its letter already; an agent that was started again has its frame. */
 static void wake_guest(struct freeze *z, unsigned count)
 {
 	struct agent_resume resume = { .op = z->op, .count = count };
 	struct vm *vm = &z->guest->vm;
 
-	if (!z->held)
+	if (!z->held && !z->agent_lost)
 		vm_resume(vm, &resume);
 	release_guest(vm);
 }
@@ -91,32 +94,11 @@ static void freeze_fail(struct freeze *z)
 
 /* ---- the guest goes on ---- */
 
-/* Return: for how long it stood still, ms. */
-static double log_pause(const struct freeze *z)
-{
-	const struct instant *i = z->instant;
-	const struct vmm_times *t = vmm_times(z->guest->vm.vmm);
-	/* without a hold it runs while QEMU prepares the saving */
-	uint64_t from_ns = z->held ? z->rung_ns : t->stopped_ns;
-	double pause_ms = (double)(t->running_ns - from_ns) / 1e6;
-
-	log_info("vm %s: paused %.1f ms (save %.1f, arm and continue %.1f) %s %.1f of getting "
-		 "ready, descriptor %zu bytes",
-		 z->guest->vm.name, pause_ms, (double)(t->saved_ns - t->stopped_ns) / 1e6,
-		 (double)(t->running_ns - t->saved_ns) / 1e6, z->held ? "with" : "after",
-		 (double)(t->stopped_ns - t->stop_ns) / 1e6, i->descriptor_bytes);
-	if (z->held)
-		log_info("vm %s: held by its kernel module within %.1f ms, %llu of %llu pages dead",
-			 z->guest->vm.name, window_hold_ms(&i->head),
-			 (unsigned long long)i->dead_pages,
-			 (unsigned long long)z->guest->vm.family->ram_bytes / SFK_PAGE_BYTES);
-	return pause_ms;
-}
-
 static void freeze_running(void *arg, int error, const char *why)
 {
 	struct freeze *z = arg;
 	struct guest *g = z->guest;
+	double pause_ms;
 
 	if (error) {
 		snprintf(z->why, sizeof(z->why), "it could not be continued after a clone: %.160s",
@@ -128,10 +110,9 @@ static void freeze_running(void *arg, int error, const char *why)
 		freeze_fail(z);
 		return;
 	}
+	pause_ms = hold_pause_ms(z);
 	if (z->ticket)
-		ticket_start(z->ticket, z->instant, z->start_ns, log_pause(z));
-	else
-		log_pause(z);
+		ticket_start(z->ticket, z->instant, z->start_ns, pause_ms);
 	/* the clones are under way: now the guest may hear of it */
 	if (z->ticket)
 		vm_answer(&g->vm, z->instant->request, "ok 0 %u", z->ticket->count);
@@ -209,10 +190,62 @@ static void freeze_arm(struct freeze *z)
 		freeze_error(z, -rc, "the descriptor could not be kept: %s", strerror(-rc));
 }
 
+static void freeze_save(struct freeze *z);
+
+void freeze_doorbell(struct guest *g)
+{
+	struct freeze *z = g->freeze;
+
+	/* whoever rings at another time, or without holding, is not heard */
+	if (!z || !z->window.pages || z->rung_ns || !hold_reached(z))
+		return;
+	z->rung_ns = io_now_ns();
+	if (z->stage == FREEZE_HOLDING)
+		freeze_save(z);
+}
+
+/* It was saved before its module held it, and runs again: once more, after the bell. */
+static void freeze_hold(void *arg, int error, const char *why)
+{
+	static const struct timeval limit = { FREEZE_HOLD_S, 0 };
+	struct freeze *z = arg;
+	const struct vmm_times *t = vmm_times(z->guest->vm.vmm);
+
+	if (error) {
+		freeze_running(z, error, why);
+		return;
+	}
+	z->earlier_ns = t->running_ns - t->stopped_ns;
+	z->stage = FREEZE_HOLDING;
+	event_add(z->limit, &limit);
+	if (z->agent_lost)
+		freeze_fail(z);
+	else if (z->rung_ns)
+		freeze_save(z);
+	else
+		freeze_doorbell(z->guest); /* it may have rung while nobody listened */
+}
+
+static void freeze_save_again(struct freeze *z)
+{
+	int rc;
+
+	log_debug("vm %s: saved too early", z->guest->vm.name);
+	z->waited = true;
+	z->stage = FREEZE_CONTINUING;
+	rc = vmm_cont(z->guest->vm.vmm, freeze_hold, z);
+	if (rc)
+		freeze_running(z, rc, strerror(-rc));
+}
+
 static void freeze_saved(void *arg, int error, const char *why)
 {
 	struct freeze *z = arg;
 
+	if (!error && z->window.pages && !z->waited && !hold_reached(z)) {
+		freeze_save_again(z);
+		return;
+	}
 	if (!error) {
 		freeze_arm(z);
 		return;
@@ -223,19 +256,29 @@ static void freeze_saved(void *arg, int error, const char *why)
 	freeze_fail(z);
 }
 
-/* ---- quiet ---- */
-
-/* Both channels are empty: cut here. */
-static void freeze_stop(struct freeze *z)
+static void freeze_save(struct freeze *z)
 {
 	static const struct timeval limit = { FREEZE_STOPPED_S, 0 };
-	struct guest *g = z->guest;
-	struct instant *i = z->instant;
-	struct pending *p;
 	int rc;
 
 	z->stage = FREEZE_SAVING;
 	event_add(z->limit, &limit);
+	rc = z->instant->xs_state
+		     ? vmm_save(z->guest->vm.vmm, z->descriptor_fd, freeze_saved, z)
+		     : -ENOMEM;
+	if (rc)
+		freeze_saved(z, rc, strerror(-rc));
+}
+
+/* ---- quiet ---- */
+
+/* Both channels are empty: cut here. */
+static void freeze_cut(struct freeze *z)
+{
+	struct guest *g = z->guest;
+	struct instant *i = z->instant;
+	struct pending *p;
+
 	i->xs_state = xs_save(g->vm.xs, &i->xs_bytes);
 	i->streams = stream_list(g);
 	i->quiesce = z->op;
@@ -244,28 +287,6 @@ static void freeze_stop(struct freeze *z)
 		if (strcmp(p->key, i->request))
 			json_array_append_new(i->cancel, json_string(p->key));
 	}
-	rc = i->xs_state ? vmm_save(g->vm.vmm, z->descriptor_fd, freeze_saved, z) : -ENOMEM;
-	if (rc)
-		freeze_saved(z, rc, strerror(-rc));
-}
-
-void freeze_doorbell(struct guest *g)
-{
-	struct freeze *z = g->freeze;
-
-	/* whoever rings at another time, or without holding, is not heard */
-	if (z && z->stage == FREEZE_HOLDING && hold_reached(z))
-		freeze_stop(z);
-}
-
-/* The agent has told its module to hold the guest. */
-static void freeze_hold(struct freeze *z)
-{
-	static const struct timeval limit = { FREEZE_HOLD_S, 0 };
-
-	z->stage = FREEZE_HOLDING;
-	event_add(z->limit, &limit);
-	freeze_doorbell(z->guest); /* it may have rung before its agent was heard */
 }
 
 void freeze_received(struct guest *g)
@@ -276,13 +297,13 @@ void freeze_received(struct guest *g)
 		return;
 	if (xs_received(g->vm.xs) != z->agent_sent || !xs_at_boundary(g->vm.xs))
 		return;
-	/* a guest that is to be refused is let go in the same way */
-	if (z->window.pages)
-		freeze_hold(z);
-	else if (z->error)
+	/* a guest that is about to be held can only be let go after that */
+	if (z->error && !z->window.pages) {
 		freeze_fail(z);
-	else
-		freeze_stop(z);
+		return;
+	}
+	freeze_cut(z);
+	freeze_save(z);
 }
 
 void freeze_quiesced(struct guest *g, const struct agent_quiesce *q)
@@ -385,12 +406,12 @@ void freeze_agent_lost(struct guest *g)
 {
 	struct freeze *z = g->freeze;
 
-	if (!z || z->stage > FREEZE_HOLDING)
+	if (!z)
 		return;
 	freeze_error(z, EIO, "the guest's agent ended and was started again");
-	refuse_freeze(z);
-	release_guest(&g->vm);
-	freeze_free(z);
+	z->agent_lost = true;
+	if (z->stage <= FREEZE_HOLDING)
+		freeze_fail(z);
 }
 
 struct ticket *freeze_ticket(const struct guest *g)

@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "common/io.h"
+#include "common/log.h"
 #include "host/sfd/freeze_internal.h"
 #include "host/sfd/window.h"
 
@@ -28,14 +28,11 @@ void hold_expect(struct freeze *z, const struct agent_quiesce *q)
 					"the ticket was granted: ask for a new one");
 }
 
-bool hold_reached(struct freeze *z)
+bool hold_reached(const struct freeze *z)
 {
 	struct sfk_window head;
 
-	if (window_read(z->guest->ram_fd, &z->window, z->op, &head))
-		return false;
-	z->rung_ns = io_now_ns();
-	return true;
+	return !window_read(z->guest->ram_fd, &z->window, z->op, &head);
 }
 
 int hold_take(struct freeze *z)
@@ -80,4 +77,27 @@ int hold_release(struct freeze *z, unsigned count)
 	rc = window_post(z->guest->ram_fd, &z->window, &letter);
 	window_letter_wipe(&letter);
 	return rc;
+}
+
+double hold_pause_ms(const struct freeze *z)
+{
+	const struct instant *i = z->instant;
+	const struct vmm_times *t = vmm_times(z->guest->vm.vmm);
+	/* it runs while QEMU prepares the saving, until it rings */
+	uint64_t from_ns = z->held && z->rung_ns ? z->rung_ns : t->stopped_ns;
+	double pause_ms = (double)(t->running_ns - from_ns + z->earlier_ns) / 1e6;
+
+	log_info("vm %s: paused %.1f ms (save %.1f, arm and continue %.1f) after %.1f of getting "
+		 "ready, descriptor %zu bytes",
+		 z->guest->vm.name, pause_ms, (double)(t->saved_ns - t->stopped_ns) / 1e6,
+		 (double)(t->running_ns - t->saved_ns) / 1e6,
+		 (double)(t->stopped_ns - t->stop_ns) / 1e6, i->descriptor_bytes);
+	if (z->held)
+		log_info("vm %s: held by its kernel module within %.1f ms, %.1f ms before it was "
+			 "stopped%s, %llu of %llu pages dead",
+			 z->guest->vm.name, window_hold_ms(&i->head),
+			 (double)(t->stopped_ns - from_ns) / 1e6,
+			 z->waited ? " for a second time" : "", (unsigned long long)i->dead_pages,
+			 (unsigned long long)z->guest->vm.family->ram_bytes / SFK_PAGE_BYTES);
+	return pause_ms;
 }

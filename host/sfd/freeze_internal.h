@@ -25,8 +25,11 @@ struct freeze {
 	uint64_t agent_sent; /* XenStore bytes the quiet agent says it sent */
 	bool quiesced;
 	struct agent_window window; /* the agent says the module holds next; 0 pages: it does not */
-	uint64_t rung_ns;	    /* the guest was seen to be held, or 0 */
+	uint64_t rung_ns;	    /* when it rang, or 0 */
+	bool waited;		    /* it was stopped too early once, … */
+	uint64_t earlier_ns;	    /* … and stood still that long */
 	bool held;		    /* it is told to go on by a letter */
+	bool agent_lost;
 	int descriptor_fd;
 	struct event *limit;
 	int error; /* the guest goes on, but there is no instant */
@@ -41,7 +44,7 @@ void freeze_error(struct freeze *z, int error, const char *format, ...)
 void hold_expect(struct freeze *z, const struct agent_quiesce *q);
 
 /* Return: true if the module holds the guest by now. */
-bool hold_reached(struct freeze *z);
+bool hold_reached(const struct freeze *z);
 
 /*
  * The VM is stopped: takes what its window says into the instant, and notes in z->held that a
@@ -52,5 +55,8 @@ int hold_take(struct freeze *z);
 
 /* Writes the letter that lets the guest go on, `count` clones made. Return: 0 or -errno. */
 int hold_release(struct freeze *z, unsigned count);
+
+/* It runs again. Return: for how long it stood still, ms, which goes into the log as well. */
+double hold_pause_ms(const struct freeze *z);
 
 #endif

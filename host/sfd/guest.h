@@ -8,9 +8,10 @@
  *          XenStore state. Made by a clone operation for one ticket, or kept by a checkpoint for
  *          many. Counted: the last ticket or checkpoint that holds it lets it go.
  * freeze   The operation that makes an instant, one at a time:
- *          QUIET (the agent empties both channels) → HOLDING (the guest's kernel module stops
- *          all else and rings; only if there is one) → SAVING (vmm_save) → ARMING (memtap) →
- *          CONTINUING (vmm_cont), then the guest goes on and the clones are started.
+ *          QUIET (the agent empties both channels) → SAVING (vmm_save) → ARMING (memtap) →
+ *          CONTINUING (vmm_cont), then the guest goes on and the clones are started. If the
+ *          guest's kernel module is to hold it, and did not yet when the VM was saved, it goes
+ *          from SAVING by CONTINUING to HOLDING (it rings) and to SAVING once more.
  * window   Of the guest's kernel module, as its agent says. The clones of a ticket are prepared
  *          for one window or none, an instant is made with one or none: they must be the same.
  */
