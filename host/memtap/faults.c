@@ -34,6 +34,7 @@ struct mem_waiter {
 	LIST_ENTRY(mem_waiter) of_fault, of_clone;
 	struct mem_clone *clone;
 	uint64_t since_ns;
+	bool write;
 };
 
 void mem_faults_init(struct mem_faults *faults)
@@ -89,7 +90,7 @@ static void fault_free(struct mem_fault *f)
 }
 
 /* Return: false if there is no memory. */
-static bool wait_for(struct mem_fault *f, struct mem_clone *clone)
+static bool wait_for(struct mem_fault *f, struct mem_clone *clone, bool write)
 {
 	struct mem_waiter *w;
 
@@ -102,6 +103,7 @@ static bool wait_for(struct mem_fault *f, struct mem_clone *clone)
 	if (!w)
 		return false;
 	w->clone = clone;
+	w->write = write;
 	w->since_ns = io_now_ns();
 	LIST_INSERT_HEAD(&f->waiters, w, of_fault);
 	LIST_INSERT_HEAD(&clone->waits, w, of_clone);
@@ -136,12 +138,18 @@ static void ask_remote(struct mem_file *file, struct mem_fault *f)
 		ask_ahead(file, f->want.gfn, f->origin);
 }
 
-static void answer(struct mem_clone *clone, uint64_t gfn, enum page_state state)
+static void answer(struct mem_clone *clone, const struct snap_fault *fault, enum page_state state)
 {
-	if (mem_clone_answer(clone, gfn, state) == 0)
+	if (mem_clone_answer(clone, fault, state) == 0)
 		return;
 	/* woken later, it asks again */
 	mem_background_retry(clone->m);
+}
+
+static void answer_waiter(const struct mem_fault *f, const struct mem_waiter *w,
+			  enum page_state state)
+{
+	answer(w->clone, &(struct snap_fault){ f->want.gfn, w->write }, state);
 }
 
 static void answer_waiters(struct mem_fault *f, enum page_state state, bool remote)
@@ -150,7 +158,7 @@ static void answer_waiters(struct mem_fault *f, enum page_state state, bool remo
 	struct mem_waiter *w;
 
 	LIST_FOREACH(w, &f->waiters, of_fault) {
-		answer(w->clone, f->want.gfn, state);
+		answer_waiter(f, w, state);
 		if (remote)
 			mem_times_add(&w->clone->counters.times, now_ns - w->since_ns);
 	}
@@ -165,14 +173,14 @@ static void count_local(struct mem_counters *counters, int state)
 }
 
 /* The page cannot be had now: the clone waits, and the source is asked if it is far away. */
-static void fault_wait(struct mem_clone *clone, uint64_t gfn, int error)
+static void fault_wait(struct mem_clone *clone, const struct snap_fault *fault, int error)
 {
 	struct mem_file *file = clone->file;
-	struct mem_fault *f = fault_find(file, gfn);
+	struct mem_fault *f = fault_find(file, fault->gfn);
 
 	if (!f)
-		f = fault_create(file, gfn, clone);
-	if (!f || !wait_for(f, clone)) {
+		f = fault_create(file, fault->gfn, clone);
+	if (!f || !wait_for(f, clone, fault->write)) {
 		/* the kernel still knows that it waits, and tells us again when woken */
 		mem_background_retry(clone->m);
 		return;
@@ -183,8 +191,9 @@ static void fault_wait(struct mem_clone *clone, uint64_t gfn, int error)
 		mem_background_retry(clone->m);
 }
 
-void mem_fault(struct mem_clone *clone, uint64_t gfn)
+void mem_fault(struct mem_clone *clone, const struct snap_fault *fault)
 {
+	uint64_t gfn = fault->gfn;
 	int state = mem_clone_state(clone, gfn);
 
 	clone->counters.faults++;
@@ -198,9 +207,9 @@ void mem_fault(struct mem_clone *clone, uint64_t gfn)
 		count_local(&clone->counters, state);
 	}
 	if (state > PAGE_ABSENT)
-		answer(clone, gfn, (enum page_state)state);
+		answer(clone, fault, (enum page_state)state);
 	else
-		fault_wait(clone, gfn, state);
+		fault_wait(clone, fault, state);
 }
 
 static void count_arrival(struct mem_file *file, struct mem_fault *f, const struct mc_arrival *a,
@@ -258,7 +267,7 @@ static bool answer_freed(struct mem_fault *f)
 		next = LIST_NEXT(w, of_fault);
 		if (mem_clone_state(w->clone, f->want.gfn) != PAGE_DEAD)
 			continue;
-		answer(w->clone, f->want.gfn, PAGE_DEAD);
+		answer_waiter(f, w, PAGE_DEAD);
 		waiter_free(w);
 	}
 	return LIST_EMPTY(&f->waiters);

@@ -11,7 +11,8 @@
  *                 and remember who waits
  *   files.c       the sources: the parent's memory here (host/snapshot), another snapshot here,
  *                 another host (host/mcdist)
- *   faults.c      the page is here: into the page file, then wake who waits
+ *   faults.c      the page is here: into the page file
+ *   answers.c     wake who waits, or give zeros, of these more than one page
  *
  * On the parent's host there are besides:
  *
@@ -93,6 +94,7 @@ struct mem_clone {
 	struct mem_file *file;
 	struct snap_uffd uffd;
 	struct mem_window window;
+	uint64_t *filled;		/* bit per page: answers.c has put memory there */
 	struct event *readable;
 	LIST_HEAD(, mem_waiter) waits;
 	struct mem_counters counters;
@@ -194,6 +196,8 @@ int mem_clone_create(struct mem_file *file, uint32_t vm, int uffd, uint64_t base
 		     const struct mem_window *window);
 void mem_clone_destroy(struct mem_clone *clone);
 
+/* ── answers.c ── */
+
 /* A page as this clone is to see it: its file's state, or dead by its own window. */
 enum page_state mem_clone_state(const struct mem_clone *clone, uint64_t gfn);
 
@@ -201,14 +205,15 @@ enum page_state mem_clone_state(const struct mem_clone *clone, uint64_t gfn);
  * Lets the clone go on: the page is in its file or to be zeros, as those behind it may be. Return:
  * 0 or -errno.
  */
-int mem_clone_answer(struct mem_clone *clone, uint64_t gfn, enum page_state state);
+int mem_clone_answer(struct mem_clone *clone, const struct snap_fault *fault,
+		     enum page_state state);
 
 /* ── faults.c ── */
 
 void mem_faults_init(struct mem_faults *faults);
 
 /* A clone needs a page. */
-void mem_fault(struct mem_clone *clone, uint64_t gfn);
+void mem_fault(struct mem_clone *clone, const struct snap_fault *fault);
 
 /* A page came from another host; an mc_arrived of a mem_file. */
 void mem_faults_arrived(void *file, const struct mc_arrival *arrival);

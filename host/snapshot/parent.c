@@ -206,14 +206,14 @@ static int serve_write(struct snap_parent *parent, uint64_t gfn)
 
 int snap_parent_serve(struct snap_parent *parent)
 {
-	uint64_t gfns[EVENTS_AT_ONCE];
-	int count = snap_uffd_read(&parent->uffd, gfns, EVENTS_AT_ONCE);
+	struct snap_fault faults[EVENTS_AT_ONCE];
+	int count = snap_uffd_read(&parent->uffd, faults, EVENTS_AT_ONCE);
 	int result = 0;
 
 	if (count < 0)
 		return count;
 	for (int i = 0; i < count; i++) {
-		int error = serve_write(parent, gfns[i]);
+		int error = serve_write(parent, faults[i].gfn);
 
 		if (error)
 			result = error;

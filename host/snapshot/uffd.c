@@ -65,7 +65,7 @@ int snap_uffd_start(const struct snap_uffd *u, enum snap_uffd_mode mode)
 	return 0;
 }
 
-int snap_uffd_read(const struct snap_uffd *u, uint64_t *gfns, unsigned max)
+int snap_uffd_read(const struct snap_uffd *u, struct snap_fault *faults, unsigned max)
 {
 	struct uffd_msg events[READ_MAX];
 	size_t room = max < READ_MAX ? max : READ_MAX;
@@ -81,7 +81,9 @@ int snap_uffd_read(const struct snap_uffd *u, uint64_t *gfns, unsigned max)
 		uint64_t gfn = (events[i].arg.pagefault.address - u->base) >> SNAP_PAGE_SHIFT;
 
 		if (events[i].event == UFFD_EVENT_PAGEFAULT && gfn < u->pages)
-			gfns[count++] = gfn;
+			faults[count++] = (struct snap_fault){
+				gfn, events[i].arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WRITE
+			};
 	}
 	return count;
 }
@@ -109,6 +111,18 @@ int64_t snap_uffd_zero(const struct snap_uffd *u, uint64_t gfn, uint64_t pages)
 
 	if (ioctl(u->fd, UFFDIO_ZEROPAGE, &zero) == 0 || zero.zeropage >= SNAP_PAGE_BYTES)
 		return zero.zeropage >> SNAP_PAGE_SHIFT;
+	return -errno;
+}
+
+int64_t snap_uffd_fill(const struct snap_uffd *u, uint64_t gfn, uint64_t pages)
+{
+	static uint8_t zeros[SNAP_FILL_PAGES * SNAP_PAGE_BYTES];	/* never written: one page */
+	struct uffdio_copy copy = { .dst = address(u, gfn),
+				    .src = (uintptr_t)zeros,
+				    .len = pages << SNAP_PAGE_SHIFT };
+
+	if (ioctl(u->fd, UFFDIO_COPY, &copy) == 0 || copy.copy >= SNAP_PAGE_BYTES)
+		return copy.copy >> SNAP_PAGE_SHIFT;
 	return -errno;
 }
 

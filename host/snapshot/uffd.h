@@ -34,11 +34,16 @@ int snap_uffd_open(void);
  */
 int snap_uffd_start(const struct snap_uffd *u, enum snap_uffd_mode mode);
 
+struct snap_fault {
+	uint64_t gfn;
+	bool write;
+};
+
 /*
- * Reads up to `max` page faults. Return: how many page numbers are in `gfns` (repetitions are
- * possible), 0 if there are none, or -errno.
+ * Reads up to `max` page faults. Return: how many are in `faults` (repetitions are possible), 0 if
+ * there are none, or -errno.
  */
-int snap_uffd_read(const struct snap_uffd *u, uint64_t *gfns, unsigned max);
+int snap_uffd_read(const struct snap_uffd *u, struct snap_fault *faults, unsigned max);
 
 /* Lets everyone go on who waits for one of these pages. */
 void snap_uffd_wake(const struct snap_uffd *u, uint64_t gfn, uint64_t pages);
@@ -52,6 +57,13 @@ int snap_uffd_copy(const struct snap_uffd *u, uint64_t gfn, const uint8_t *page)
  * -EEXIST if the first is there, or -errno.
  */
 int64_t snap_uffd_zero(const struct snap_uffd *u, uint64_t gfn, uint64_t pages);
+
+/*
+ * The same with memory behind them, so that the kernel has nothing left to do when they are
+ * written; at most SNAP_FILL_PAGES.
+ */
+#define SNAP_FILL_PAGES 128u
+int64_t snap_uffd_fill(const struct snap_uffd *u, uint64_t gfn, uint64_t pages);
 
 /* Protects pages from writes or, which wakes the writers, no longer. Return: 0 or -errno. */
 int snap_uffd_protect(const struct snap_uffd *u, uint64_t gfn, uint64_t pages, bool on);

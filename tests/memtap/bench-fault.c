@@ -238,9 +238,9 @@ static double measure_stream(struct stage *s, uint64_t first)
 
 /*
  * Snapshots in a row, each of memory without protection: what was protected in the background while
- * the parent ran (`ahead`), or not. Return: ms.
+ * the parent ran (`ahead`), or not; `dead`: the bitmap that comes with it, or -1. Return: ms.
  */
-static json_t *measure_arms(struct stage *s, bool ahead)
+static json_t *measure_arms(struct stage *s, bool ahead, int dead)
 {
 	uint64_t ns[ARMS];
 
@@ -254,7 +254,7 @@ static json_t *measure_arms(struct stage *s, bool ahead)
 		must(host_send(&s->home, &file, fds, 2), "file");
 		if (ahead)
 			vm_wait_protected(&s->parent, true);
-		must(host_send(&s->home, &arm, NULL, 0), "arm");
+		must(host_send(&s->home, &arm, &dead, dead >= 0), "arm");
 		must(host_answer(&s->home, &stats), "file");
 		must(host_answer(&s->home, &stats), "arm");
 		ns[i] = stats.head.elapsed_ns;
@@ -265,40 +265,63 @@ static json_t *measure_arms(struct stage *s, bool ahead)
 	return summary(ns, ARMS, 1e6);
 }
 
-/* Return: what writing a byte costs the parent, in us per page, `step` pages apart. */
-static double measure_writes(struct stage *s, uint64_t step)
+/* Return: what writing a byte costs a VM, in us per page, `step` pages apart. */
+static double measure_writes(struct test_vm *vm, uint64_t step)
 {
-	struct vm_order order = {
-		.op = VM_POKE, .threads = 1, .pages = s->parent.pages, .step = step
-	};
+	struct vm_order order = { .op = VM_POKE, .threads = 1, .pages = vm->pages, .step = step };
 	uint64_t start = io_now_ns();
 
-	vm_order(&s->parent, &order);
-	vm_wait(&s->parent);
-	return (double)(io_now_ns() - start) / 1e3 / (double)(s->parent.pages / step);
+	vm_order(vm, &order);
+	vm_wait(vm);
+	return (double)(io_now_ns() - start) / 1e3 / (double)(vm->pages / step);
 }
 
-/* In a row, in no row, and without a snapshot. */
-static json_t *measure_all_writes(struct stage *s)
+/* The parent: in a row, in no row, into dead pages, and without a snapshot. */
+static json_t *measure_all_writes(struct stage *s, int dead)
 {
-	static const uint64_t steps[] = { 1, 2, 1 };
-	double us[ARRAY_SIZE(steps)];
+	static const struct {
+		uint64_t step;
+		bool armed, dead;
+	} ways[] = { { 1, true, false }, { 2, true, false }, { 1, true, true }, { 1, false, false } };
+	double us[ARRAY_SIZE(ways)];
 
-	for (unsigned i = 0; i < ARRAY_SIZE(steps); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(ways); i++) {
 		struct test_file f = test_file_create(10, s->home.pages);
+		struct memtap_request arm = arm_request(10, 10, 0);
 
-		if (i < 2) {
+		if (ways[i].armed) {
 			must(host_file(&s->home, &f, 0), "file");
-			must(host_arm(&s->home, 10, 10, 0), "arm");
+			must(host_say(&s->home, &arm, &dead, ways[i].dead, NULL), "arm");
 		}
-		us[i] = measure_writes(s, steps[i]);
-		if (i < 2)
+		us[i] = measure_writes(&s->parent, ways[i].step);
+		if (ways[i].armed)
 			must(host_file_gone(&s->home, 10), "file gone");
 		vm_wait_protected(&s->parent, false);
 		test_file_destroy(&f);
 	}
-	return json_pack("{s:f, s:f, s:f}", "in_a_row", us[0], "scattered", us[1], "unprotected",
-			 us[2]);
+	return json_pack("{s:f, s:f, s:f, s:f}", "in_a_row", us[0], "scattered", us[1], "dead",
+			 us[2], "unprotected", us[3]);
+}
+
+/* A clone that writes memory nobody used: first by memtap's leave, then by the kernel's alone. */
+static json_t *measure_clone_fill(struct stage *s, int dead)
+{
+	struct test_file f = test_file_create(10, s->home.pages);
+	struct memtap_request arm = arm_request(10, 10, 0);
+	struct test_vm clone = vm_clone(&f), booted = vm_parent(s->home.pages);
+	double us, booted_us;
+
+	must(host_file(&s->home, &f, 0), "file");
+	must(vm_give_clone(&clone, &s->home, 10, 10, 0), "clone");
+	must(host_say(&s->home, &arm, &dead, 1, NULL), "arm");
+	us = measure_writes(&clone, 1);
+	booted_us = measure_writes(&booted, 1);
+	vm_end(&clone);
+	vm_end(&booted);
+	must(host_clone_gone(&s->home, 10), "clone gone");
+	must(host_file_gone(&s->home, 10), "file gone");
+	test_file_destroy(&f);
+	return json_pack("{s:f, s:f}", "dead", us, "booted", booted_us);
 }
 
 static const struct argp argp = { option_table, parse_option, NULL,
@@ -308,10 +331,11 @@ static const struct argp argp = { option_table, parse_option, NULL,
 int main(int argc, char **argv)
 {
 	struct options o = { { NULL, "127.0.0.1" }, { NULL, "127.0.0.1" }, 512 << 8 };
-	json_t *trips, *faults, *arms, *arms_ahead, *writes;
+	json_t *trips, *faults, *arms, *arms_ahead, *arms_dead, *writes, *fill;
 	struct pair pair;
 	struct stage s;
 	double stream;
+	int dead;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &o);
 	need_userfaultfd();
@@ -328,18 +352,24 @@ int main(int argc, char **argv)
 	stream = measure_stream(&s, o.pages / 2);
 	host_file_gone(&s.home, 0);
 	vm_wait_protected(&s.parent, false);
-	arms = measure_arms(&s, false);
-	arms_ahead = measure_arms(&s, true);
-	writes = measure_all_writes(&s);
-	json_dumpf(json_pack("{s:I, s:o, s:o, s:f, s:f, s:o, s:o, s:o}", "mem_mb",
+	dead = test_dead_create(o.pages);
+	test_dead_set(dead, 0, o.pages);
+	arms = measure_arms(&s, false, -1);
+	arms_ahead = measure_arms(&s, true, -1);
+	arms_dead = measure_arms(&s, true, dead);
+	writes = measure_all_writes(&s, dead);
+	fill = measure_clone_fill(&s, dead);
+	json_dumpf(json_pack("{s:I, s:o, s:o, s:f, s:f, s:o, s:o, s:o, s:o, s:o}", "mem_mb",
 			     (json_int_t)(o.pages >> 8), "round_trip_us", trips, "fault_us", faults,
 			     "ratio",
 			     json_real_value(json_object_get(faults, "median")) /
 				     json_real_value(json_object_get(trips, "median")),
 			     "stream_mb_per_s", stream, "arm_ms", arms, "arm_prepared_ms",
-			     arms_ahead, "first_write_us", writes),
+			     arms_ahead, "arm_prepared_dead_ms", arms_dead, "first_write_us", writes,
+			     "clone_write_us", fill),
 		   stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(4));
 	putchar('\n');
 	stage_destroy(&s);
+	cleanup_close(&dead);
 	return 0;
 }

@@ -191,6 +191,31 @@ static void test_clone_takes_them_in_runs(void)
 	world_destroy(&w);
 }
 
+/* Who writes gets memory, ahead as far as it goes on in a row. */
+static void test_clone_fills_them(void)
+{
+	struct world w = world_create(0);
+	struct test_vm clones[2] = { vm_clone(&w.store), vm_clone(&w.store) };
+	struct vm_order jump = { .op = VM_POKE, .threads = 1, .pages = PAGES, .step = 64 };
+
+	test_dead_set(w.dead, 0, PAGES);
+	for (uint32_t i = 0; i < 2; i++)
+		CU_ASSERT_EQUAL(vm_give_clone(&clones[i], &w.home, 0, i, 0), 0);
+	CU_ASSERT_EQUAL(arm(&w.home, 0, w.dead), 0);
+	CU_ASSERT_EQUAL(vm_do(&clones[0], VM_POKE, 1, 1), 0);
+	/* 8, 8, 16, 32, 64, 128, 128… */
+	CU_ASSERT_EQUAL(host_stats(&w.home, 0).faults, 5 + (PAGES - 128) / 128);
+	CU_ASSERT_EQUAL(host_stats(&w.home, 0).pages_dead, PAGES);
+	CU_ASSERT_EQUAL(vm_do(&clones[0], VM_ZEROS, 0, 1), PAGES);	/* a byte of each */
+	vm_order(&clones[1], &jump);
+	CU_ASSERT_EQUAL(vm_wait(&clones[1]), 0);
+	CU_ASSERT_EQUAL(host_stats(&w.home, 1).faults, PAGES / 64);
+	CU_ASSERT_EQUAL(host_stats(&w.home, 1).pages_dead, PAGES / 64 * 8);
+	for (uint32_t i = 0; i < 2; i++)
+		vm_end(&clones[i]);
+	world_destroy(&w);
+}
+
 /* ── several instants ── */
 
 static uint64_t check_clone(struct test_host *home, const struct test_file *f, enum vm_op op,
@@ -361,6 +386,7 @@ static const struct test tests[] = {
 	{ "the parent takes them in runs", test_parent_takes_them_in_runs },
 	{ "the sweep passes over them", test_sweep_passes_over_them },
 	{ "a clone takes them in runs", test_clone_takes_them_in_runs },
+	{ "a clone fills them", test_clone_fills_them },
 	{ "an older snapshot finds its content", test_older_finds_its_content },
 	{ "any history", test_any_history },
 };
