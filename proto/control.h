@@ -21,7 +21,8 @@
  *   signal {stream, signal}, winsize {stream, rows, columns} → {}
  *   watch {vm} → {}                                  from now on {"ev": "clone", vm, step, …}:
  *        step "ticket"  {n, granted, hosts: {host: count}, ms}
- *        step "cloned"  {op, n, granted, pause_ms, descriptor_bytes}     the parent goes on
+ *        step "cloned"  {op, n, granted, pause_ms, hold_ms, dead_pages, descriptor_bytes}
+ *                                                                        the parent goes on
  *        step "running" {op, id, host, ms}                               its vCPUs run
  *        step "answered" {op, id, ms}
  *        step "ended"   {op, id, state, status?, reason?, faults, pages_fetched, bytes_fetched}
@@ -31,6 +32,7 @@
  *        {"ev": "lost", vm, reason}: a VM this connection booted ended by itself or by kill
  *   ps {} → {vms: [{id, name, kind: "vm" | "clone", host, state, parent?, clone_id?, mem_bytes,
  *            cpus, address, pid, uptime_ms}]}         all hosts of the cluster
+ *            a VM has `module` as well: true if its kernel module is loaded
  *   show {id} → {the same, and: tickets, snapshot, memory and fault counters}
  *   hosts {} → {hosts: [{name, address, state: "up" | "down", mem_bytes, mem_free_bytes, vms, accel, cpu}]}
  *   kill {id} → {}                                   a VM (with all that came of it) or one clone
@@ -39,10 +41,12 @@
  * VM ids: "<host>.<number>" for a VM that was booted, "<host>.<number>/<k>" for its clones, where k
  * counts all clones ever made of it.
  *
- * The record of an operation: {n, granted, hosts, ticket_ms, pause_ms, descriptor_bytes,
- * clones: [{id, host, running_ms, answered_ms, faults, pages_fetched, bytes_fetched, status}], join_ms}.
- * Times count from the arrival of the guest's clone request at sfd; ticket_ms is what the ticket
- * took before that. join_ms: from the last clone's sf_exit() to the parent's return from sf_join(), null
+ * The record of an operation: {n, granted, hosts, ticket_ms, pause_ms, hold_ms, dead_pages,
+ * descriptor_bytes, clones: [{id, host, running_ms, answered_ms, faults, pages_fetched, bytes_fetched,
+ * status}], join_ms}. Times count from the arrival of the guest's clone request at sfd; ticket_ms is
+ * what the ticket took before that. hold_ms: what the guest's kernel module took to hold it, in the
+ * guest's time and before pause_ms begins; null if none held it. dead_pages: of its RAM, which no
+ * clone needs. join_ms: from the last clone's sf_exit() to the parent's return from sf_join(), null
  * if it did not join. status: the exit status, or "killed", "lost", "failed"; null while it runs.
  */
 #ifndef PROTO_CONTROL_H

@@ -268,11 +268,12 @@ static void take_counters(void *arg, int error, const struct memtap_reply *reply
 
 	if (!error)
 		g->counters = json_pack(
-			"{sI sI sI sI sI sI sI sI}", "first_writes", (json_int_t)s->parent_faults,
+			"{sI sI sI sI sI sI sI sI sI}", "first_writes", (json_int_t)s->parent_faults,
 			"pages_kept", (json_int_t)s->parent_copied, "pages_served",
 			(json_int_t)s->served, "clones_faults", (json_int_t)s->faults,
 			"clones_pages_local", (json_int_t)s->pages_local, "clones_pages_zero",
-			(json_int_t)s->pages_zero, "retries", (json_int_t)s->retries, "dropped",
+			(json_int_t)s->pages_zero, "clones_pages_dead",
+			(json_int_t)s->pages_dead, "retries", (json_int_t)s->retries, "dropped",
 			(json_int_t)s->dropped);
 	gather_done(g);
 }

@@ -255,8 +255,9 @@ static void start_clones(struct stream *s)
 {
 	tell_clone(s, json_pack("{s:s, s:i, s:i, s:{s:i, s:i}, s:f}", "step", "ticket", "n", 3,
 				"granted", 2, "hosts", "h1", 1, "h2", 1, "ms", 12.5));
-	tell_clone(s, json_pack("{s:s, s:i, s:i, s:i, s:f, s:i}", "step", "cloned", "op", 1, "n", 3,
-				"granted", 2, "pause_ms", 9.25, "descriptor_bytes", 400000));
+	tell_clone(s, json_pack("{s:s, s:i, s:i, s:i, s:f, s:f, s:i, s:i}", "step", "cloned", "op", 1,
+				"n", 3, "granted", 2, "pause_ms", 9.25, "hold_ms", 0.5, "dead_pages",
+				230403, "descriptor_bytes", 400000));
 	for (int id = 1; id <= 2; id++)
 		tell_clone(s, json_pack("{s:s, s:i, s:i, s:s, s:f}", "step", "running", "op", 1,
 					"id", id, "host", id == 1 ? "h1" : "h2", "ms", 40.0 + id));
