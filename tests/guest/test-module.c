@@ -30,6 +30,7 @@ static void run_with_double(const struct guest *g, int port, int xs)
 
 	dup2(console, STDERR_FILENO);
 	setenv("SF_DOUBLE_HOLD", guest_path(g, "hold"), 1);
+	setenv("SF_DOUBLE_RESEEDED", guest_path(g, "reseeded"), 1);
 	if (busy)
 		setenv("SF_DOUBLE_BUSY", "1", 1);
 	setenv("SF_LOG", "info", 1);
@@ -215,6 +216,29 @@ static void without_module_it_says_so_and_does_not_hold(void)
 	guest_resume(g, 1, 0, 0);
 	close(sock);
 	guest_stop(g);
+}
+
+/* Where no module gives the kernel new keys, the agent has to ask for them; else it need not. */
+static void random_numbers_are_told_apart_without_module(void)
+{
+	struct guest *g = guest_start_by(run_without);
+
+	guest_expect(g, AGENT_HELLO, 0);
+	guest_resume(g, 0, 0, 0);
+	quiesce(g, 1, 0);
+	guest_expect(g, AGENT_QUIESCED, 0);
+	guest_resume(g, 1, 0, 0);
+	CU_ASSERT_NOT_EQUAL(access(guest_path(g, "reseeded"), F_OK), 0);
+	quiesce(g, 2, 0);
+	guest_expect(g, AGENT_QUIESCED, 0);
+	guest_resume(g, 2, 1, 0);
+	CU_ASSERT_EQUAL(access(guest_path(g, "reseeded"), F_OK), 0);
+	guest_stop(g);
+	g = boot();
+	let_go(expect_hold(g, 7), 7, 2, "");
+	expect_resumed(g);
+	CU_ASSERT_NOT_EQUAL(access(guest_path(g, "reseeded"), F_OK), 0);
+	end(g);
 }
 
 static void it_comes_and_goes(void)
@@ -442,6 +466,8 @@ int main(void)
 	static const CU_TestInfo tests[] = {
 		{ "without module it says so and does not hold",
 		  without_module_it_says_so_and_does_not_hold },
+		{ "random numbers are told apart without module",
+		  random_numbers_are_told_apart_without_module },
 		{ "it comes and goes", it_comes_and_goes },
 		{ "other modules of that name are none", other_modules_of_that_name_are_none },
 		{ "the parent is held and goes on", the_parent_is_held_and_goes_on },
