@@ -12,7 +12,7 @@
  * a connection ends, every VM it booted is destroyed, with all that came of it.
  *
  *   hello {version: CONTROL_VERSION} → {version, cluster, host, accel, hosts: n}
- *   boot {mem_bytes, cpus, name?, kernel?, initrd?} → {vm: id}           answered when the agent is up
+ *   boot {mem_bytes, cpus, ipv6?: bool, name?, kernel?, initrd?} → {vm: id}    answered when the agent is up
  *        before the answer: event {"ev": "boot", vm, step: "starting" | "kernel" | "agent"}
  *   put {vm, path, mode, length} → {stream}         then data from sfctl; {"ev": "stored", stream, errno: 0 or name}
  *   exec {vm, argv: [..], env: {..}, cwd, tty: {rows, columns} | null} → {stream}

@@ -18,7 +18,7 @@
  *   alive {} → {}
  *   room {} → {mem_bytes, free_bytes, clone_percent, vms}
  *   reserve {family: {…}, ticket, slots: [s…], window_gfn, window_pages} → {ready: [s…], pages: port}
- *        family: {number, ram_bytes, cpus, vni, base, prefix, gateway, kernel_cmdline?}
+ *        family: {number, ram_bytes, cpus, vni, base, ipv6?: bool}
  *        window: of the guest's kernel module (proto/kmod.h), laid over the clones' RAM; 0 pages: none
  *        answered when the QEMUs wait and their memory is in memtap's care
  *   start {number, ticket, snapshot: hex, key: hex, file, pages, descriptor_bytes, dead_bytes, quiesce,

@@ -251,6 +251,8 @@ static void run_boot(struct run *run)
 	json_t *request = json_pack("{s:s, s:I, s:i}", "op", "boot", "mem_bytes",
 				    (json_int_t)o->mem_bytes, "cpus", (int)o->cpus);
 
+	if (o->ipv6)
+		json_object_set_new(request, "ipv6", json_true());
 	if (o->name)
 		json_object_set_new(request, "name", json_string(o->name));
 	if (o->kernel)

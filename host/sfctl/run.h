@@ -52,6 +52,7 @@ struct run_options {
 	const char *host; /* where to boot; NULL: the first host here */
 	uint64_t mem_bytes;
 	unsigned cpus;
+	bool ipv6;
 	const char *name;
 	char *kernel, *initrd; /* absolute */
 	const char *json_file;

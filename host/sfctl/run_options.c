@@ -27,12 +27,14 @@ enum {
 	OPT_JSON,
 	OPT_QUIET,
 	OPT_PROGRESS,
-	OPT_HOST
+	OPT_HOST,
+	OPT_IPV6
 };
 
 static const struct argp_option options_table[] = {
 	{ "mem", 'm', "SIZE", 0, "memory of the VM [512M]", 1 },
 	{ "cpus", 'c', "N", 0, "CPUs of the VM [1]", 1 },
+	{ "ipv6", OPT_IPV6, NULL, 0, "the VM and its clones have IPv6 among themselves", 1 },
 	{ "name", 'N', "NAME", 0, "its name, for sfctl ps", 1 },
 	{ "host", OPT_HOST, "NAME", 0,
 	  "the host to boot it on, which is on this machine [the first]", 1 },
@@ -152,6 +154,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case 't': o->tty = true; return 0;
 	case 'n': o->no_stdin = true; return 0;
 	case OPT_HOST: o->host = arg; return 0;
+	case OPT_IPV6: o->ipv6 = true; return 0;
 	case OPT_JSON: check_record(o->json_file = arg, state); return 0;
 	case OPT_QUIET: o->quiet = true; return 0;
 	case OPT_PROGRESS: o->progress = true; return 0;

@@ -75,10 +75,13 @@ static struct family *reserve_family(struct daemon *d, struct host *home,
 		family_destroy(f); /* its memtap was given up: try with another */
 		f = NULL;
 	}
-	if (!f)
-		return family_create(d, home, v->number, v->ram_bytes, v->cpus, v->vni, v->base,
-				     why);
-	if (!f->failed && f->ram_bytes == v->ram_bytes && f->cpus == v->cpus)
+	if (!f) {
+		f = family_create(d, home, v->number, v->ram_bytes, v->cpus, v->vni, v->base, why);
+		if (f)
+			f->ipv6 = v->ipv6;
+		return f;
+	}
+	if (!f->failed && f->ram_bytes == v->ram_bytes && f->cpus == v->cpus && f->ipv6 == v->ipv6)
 		return f;
 	snprintf(why, WHY_BYTES,
 		 f->failed ? "the memory server of family %s could not be kept alive"

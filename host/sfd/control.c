@@ -182,6 +182,10 @@ static void op_boot(struct control *c, json_t *msg, const uint8_t *bytes, size_t
 		link_refuse(c->link, msg, -EINVAL, "a VM has at least 64 MB and 1 to 64 CPUs");
 		return;
 	}
+	if (!field_bool(msg, "ipv6", &wish.ipv6)) {
+		link_refuse(c->link, msg, -EINVAL, "a VM has IPv6 or not: true or false");
+		return;
+	}
 	wish.mem_bytes &= ~((1ull << 20) - 1);
 	wish.name = field_text(msg, "name", NULL);
 	wish.kernel = field_text(msg, "kernel", NULL);

@@ -24,6 +24,7 @@ struct family {
 	char name[96];	 /* "<home>.<number>" */
 	uint64_t ram_bytes;
 	unsigned cpus;
+	bool ipv6; /* its VMs have IPv6; set by who made it */
 	uint32_t vni;
 	struct in_addr base, gateway;
 	struct vnet_segment *segment;

@@ -25,6 +25,14 @@ bool field_unsigned(const json_t *msg, const char *name, unsigned min, unsigned 
 	return true;
 }
 
+bool field_bool(const json_t *msg, const char *name, bool *value)
+{
+	const json_t *field = json_object_get(msg, name);
+
+	*value = json_is_true(field);
+	return !field || json_is_boolean(field);
+}
+
 uint64_t field_or(const json_t *msg, const char *name, uint64_t otherwise)
 {
 	uint64_t number;

@@ -188,6 +188,8 @@ static struct family *make_family(struct daemon *d, struct guest *g, const struc
 		struct family *f = family_create(d, d->self, g->number, wish->mem_bytes, wish->cpus,
 						 vni, base, why);
 
+		if (f)
+			f->ipv6 = wish->ipv6;
 		if (f || (errno != EADDRINUSE && errno != EEXIST))
 			return f;
 	}

@@ -134,6 +134,7 @@ struct guest {
 struct guest_wish {
 	uint64_t mem_bytes;
 	unsigned cpus;
+	bool ipv6;
 	const char *name, *kernel, *initrd; /* or NULL */
 };
 

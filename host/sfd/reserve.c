@@ -19,7 +19,7 @@ static int parse_family(struct reservation *v, const json_t *spec)
 	    !field_unsigned(spec, "cpus", 1, 64, &v->cpus) ||
 	    !field_unsigned(spec, "vni", 1, (1u << 24) - 1, &v->vni) ||
 	    !field_u64(spec, "ram_bytes", 1 << 20, MEMTAP_MAX_RAM_BYTES, &v->ram_bytes) ||
-	    v->ram_bytes % (1 << 20) ||
+	    v->ram_bytes % (1 << 20) || !field_bool(spec, "ipv6", &v->ipv6) ||
 	    inet_pton(AF_INET, field_text(spec, "base", ""), &v->base) != 1)
 		return -EINVAL;
 	return 0;

@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "proto/agent-port.h"
@@ -14,6 +15,7 @@ struct reservation {
 	unsigned number, cpus, vni;
 	uint64_t ram_bytes;
 	struct in_addr base;
+	bool ipv6;
 	/* the ticket's share of this host: */
 	unsigned ticket;
 	unsigned *slots, count;

@@ -165,9 +165,9 @@ static json_t *family_spec(const struct family *f)
 	char base[INET_ADDRSTRLEN];
 
 	inet_ntop(AF_INET, &f->base, base, sizeof(base));
-	return json_pack("{si sI si si ss}", "number", (int)f->number, "ram_bytes",
+	return json_pack("{si sI si si ss sb}", "number", (int)f->number, "ram_bytes",
 			 (json_int_t)f->ram_bytes, "cpus", (int)f->cpus, "vni", (int)f->vni, "base",
-			 base);
+			 base, "ipv6", f->ipv6);
 }
 
 static void reserve_on(struct ticket *t, struct host *host)

@@ -291,6 +291,8 @@ void vm_identity(const struct vm *vm, struct agent_resume *resume)
 	clock_gettime(CLOCK_REALTIME, &now);
 	resume->realtime_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	memcpy(resume->mac, vm->mac, sizeof(resume->mac));
+	if (!vm->family->ipv6)
+		return;
 	resume->prefix6 = VNET_PREFIX6;
 	vnet_address6(vm->family->vni, vm->slot, &address6);
 	memcpy(resume->address6, &address6, sizeof(resume->address6));
@@ -347,6 +349,7 @@ static int start_qemu(struct vm *vm, const struct vm_plan *plan, int tap, int xs
 		.accel = d->config.accel,
 		.ram_bytes = vm->family->ram_bytes,
 		.cpus = vm->family->cpus,
+		.ipv6 = vm->family->ipv6,
 		.uid = daemon_next_uid(d),
 		.kernel = kernel,
 		.initrd = initrd,

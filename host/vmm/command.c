@@ -30,23 +30,28 @@ enum condition {
 	KVM = 1 << 4,
 };
 
-#define IPV6_OPTIONS \
-	"sysctl.net.ipv6.conf.default.accept_ra=0 " \
-	"sysctl.net.ipv6.conf.default.router_solicitations=0 " \
-	"sysctl.net.ipv6.conf.default.dad_transmits=0 "
-
 /*
  * What every guest's kernel is told. A kernel that panics ends the VM at once (with -no-reboot).
  * The rest keeps a kernel that wakes up in a clone from doing what nobody asked for, because all of
  * it is cold there: statistics of memory pressure, security modules that have no policy, auditing,
- * groups of terminals, compaction ahead, IPv6's search for routers and for duplicates of addresses
- * that cannot have one; wiping or joining pages that must come over the network first. And a clone
- * may have to wait for its memory, which is no stall.
+ * groups of terminals, compaction ahead; wiping or joining pages that must come over the network
+ * first. And a clone may have to wait for its memory, which is no stall.
  */
 #define KERNEL_OPTIONS \
 	"console=ttyS0 panic=-1 quiet cryptomgr.notests init_on_alloc=0 psi=0 lsm= audit=0 " \
-	"noautogroup sysctl.vm.compaction_proactiveness=0 " IPV6_OPTIONS \
+	"noautogroup sysctl.vm.compaction_proactiveness=0 " \
 	"transparent_hugepage=madvise nowatchdog rcupdate.rcu_cpu_stall_suppress=1"
+
+/*
+ * IPv6, if the guest has it, likewise: it makes no addresses, looks for nobody who might have them,
+ * asks for no routers and believes none. Even so it has work to do when addresses change.
+ */
+#define NO_IPV6 "ipv6.disable_ipv6=1"
+#define IPV6_DEFAULT(setting) "sysctl.net.ipv6.conf.default." setting
+#define QUIET_IPV6 \
+	IPV6_DEFAULT("addr_gen_mode=1") " " IPV6_DEFAULT("accept_dad=0") " " \
+	IPV6_DEFAULT("dad_transmits=0") " " IPV6_DEFAULT("router_solicitations=0") " " \
+	IPV6_DEFAULT("accept_ra=0") " " IPV6_DEFAULT("autoconf=0")
 
 #define TEXT_OF(number) #number
 #define TEXT(number)	TEXT_OF(number)
@@ -116,8 +121,8 @@ static const struct {
 	{ BOOT, "-kernel", "/proc/self/fd/{kernel}" },
 	{ BOOT, "-initrd", "/proc/self/fd/{initrd}" },
 	{ BOOT | TCG, "-append",
-	  KERNEL_OPTIONS " mitigations=off tsc=reliable no_timer_check {cmdline}" },
-	{ BOOT | KVM, "-append", KERNEL_OPTIONS " {cmdline}" },
+	  KERNEL_OPTIONS " {ipv6} mitigations=off tsc=reliable no_timer_check {cmdline}" },
+	{ BOOT | KVM, "-append", KERNEL_OPTIONS " {ipv6} {cmdline}" },
 	{ CLONE, "-incoming", "defer" },
 };
 _Static_assert(2 * ARRAY_SIZE(arguments) + 2 <= COMMAND_MAX_ARGS, "room for every row");
@@ -154,6 +159,11 @@ static void expand_mac(FILE *out, const struct vmm_config *config)
 	fprintf(out, "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
 }
 
+static void expand_ipv6(FILE *out, const struct vmm_config *config)
+{
+	fputs(config->ipv6 ? QUIET_IPV6 : NO_IPV6, out);
+}
+
 static void expand_cmdline(FILE *out, const struct vmm_config *config)
 {
 	fputs(config->cmdline ? config->cmdline : "", out);
@@ -169,6 +179,7 @@ static const struct {
 	{ "cpus", expand_cpus, 0 },
 	{ "ram_mib", expand_ram_mib, 0 },
 	{ "mac", expand_mac, 0 },
+	{ "ipv6", expand_ipv6, 0 },
 	{ "cmdline", expand_cmdline, 0 },
 	{ "console", NULL, QEMU_FD_CONSOLE },
 	{ "qmp", NULL, QEMU_FD_QMP },

@@ -56,6 +56,7 @@ struct vmm_config {
 	uid_t uid;		/* user and group of the process */
 	const char *kernel;	/* opened here; QEMU gets descriptors */
 	const char *initrd;
+	bool ipv6;		/* the guest's kernel has it */
 	const char *cmdline;	/* added to the baseline that vmm needs (console, …) */
 	bool clone;		/* maps RAM privately and waits for a descriptor */
 	int ram_fd;		/* memfd of ram_bytes */

@@ -351,7 +351,8 @@ static void op_boot(struct link *link, json_t *msg, const uint8_t *bytes, size_t
 		link_refuse(link, msg, -ENOMEM, "no memory for the guests");
 		return;
 	}
-	record("booted %lld", (long long)json_integer_value(json_object_get(msg, "mem_bytes")));
+	record("booted %lld%s", (long long)json_integer_value(json_object_get(msg, "mem_bytes")),
+	       json_is_true(json_object_get(msg, "ipv6")) ? " ipv6" : "");
 	link_send(link,
 		  json_pack("{s:s, s:s, s:s}", "ev", "boot", "vm", "h1.1", "step", "starting"),
 		  NULL, 0);

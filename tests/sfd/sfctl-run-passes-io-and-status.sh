@@ -57,6 +57,8 @@ has 'terminal' "$here/out" '"tty":\{"columns":101,"rows":33\}'
 # the VM is gone after each of these
 expect 'every VM is destroyed' "$(grep -c '^destroyed' "$FAKE_LOG")" "$(grep -c '^booted' "$FAKE_LOG")"
 has 'default memory' "$FAKE_LOG" '^booted 536870912$'
+run --ipv6 echo </dev/null >/dev/null
+has 'IPv6' "$FAKE_LOG" '^booted 536870912 ipv6$'
 
 run lost </dev/null 2>"$here/err"; expect 'status of a lost VM' $? 125
 has 'lost VM' "$here/err" 'the VM ended: QEMU'

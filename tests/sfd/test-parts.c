@@ -368,6 +368,7 @@ static void test_reservation(void)
 						{ "\"cpus\":2", "\"cpus\":65" },
 						{ "\"vni\":77", "\"vni\":16777216" },
 						{ "10.64.0.1", "10.64.0" },
+						{ "\"cpus\":2", "\"cpus\":2,\"ipv6\":1" },
 						{ "\"ticket\":3", "\"ticket\":0" },
 						{ "[1,4000]", "[]" },
 						{ "[1,4000]", "[1,4001]" },
@@ -379,6 +380,11 @@ static void test_reservation(void)
 	CU_ASSERT_EQUAL_FATAL(reserve_parse(&v, msg), 0);
 	CU_ASSERT(v.window.gfn == 4096 && v.window.pages == 3);
 	CU_ASSERT(v.vni == 77 && v.count == 2 && v.slots[1] == 4000 && v.ram_bytes == 256ull << 20);
+	CU_ASSERT_FALSE(v.ipv6);
+	reserve_fini(&v);
+	json_object_set_new(json_object_get(msg, "family"), "ipv6", json_true());
+	CU_ASSERT_EQUAL_FATAL(reserve_parse(&v, msg), 0);
+	CU_ASSERT_TRUE(v.ipv6);
 	reserve_fini(&v);
 	json_decref(msg);
 	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {

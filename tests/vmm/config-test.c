@@ -136,6 +136,14 @@ static void rows_depend_on_what_a_vm_has(void)
 	CU_ASSERT_PTR_NULL(value(argv, "-device", "virtio-net-pci"));
 	CU_ASSERT_FALSE(has(argv, "-netdev"));
 	CU_ASSERT_PTR_NULL(strstr(value(argv, "-append", "console=ttyS0"), "mitigations=off"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(value(argv, "-append", "console"), "ipv6.disable_ipv6=1"));
+	CU_ASSERT_PTR_NULL(strstr(value(argv, "-append", "console"), "sysctl.net.ipv6"));
+	command_free(argv);
+	c.ipv6 = true;
+	CU_ASSERT_TRUE_FATAL(command_build(&c, "qemu", argv) > 0);
+	CU_ASSERT_PTR_NULL(strstr(value(argv, "-append", "console"), "disable_ipv6"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(value(argv, "-append", "console"),
+				      "sysctl.net.ipv6.conf.default.accept_dad=0 "));
 	command_free(argv);
 }
 
