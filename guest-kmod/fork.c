@@ -120,13 +120,18 @@ void sfk_fork_undo(void)
 
 /* ---- the time of day ---- */
 
-void sfk_fork_set_clock(u64 realtime_ns, u64 letter_ns)
+/*
+ * A clone's letter has the time of the moment in which it was seen. That of the parent was written
+ * while it stood, so its clock, which stood with it, may be behind, but is not ahead.
+ */
+void sfk_fork_set_clock(const struct sfk_letter *letter, u64 letter_ns, bool exact)
 {
-	s64 right_ns = realtime_ns + ktime_get_mono_fast_ns() - letter_ns;
+	s64 right_ns = letter->realtime_ns + ktime_get_mono_fast_ns() - letter_ns;
 	s64 off_ns = right_ns - ktime_get_real_ns();
 	struct timespec64 right;
 
-	if (!sfk_do_clock || !realtime_ns || abs(off_ns) <= CLOCK_TOLERANCE_NS)
+	if (!sfk_do_clock || !letter->realtime_ns || (off_ns < 0 && !exact) ||
+	    abs(off_ns) <= CLOCK_TOLERANCE_NS)
 		return;
 	right = ns_to_timespec64(right_ns);
 	do_settimeofday64(&right);

@@ -95,7 +95,7 @@ static void settle(const struct sfk_hold *hold, int mac_error, struct sfk_held *
 
 	result->addressed_ns = ktime_get_mono_fast_ns() - hold->letter_ns;
 	result->network_error = -(mac_error ?: err);
-	sfk_fork_set_clock(hold->letter.realtime_ns, hold->letter_ns);
+	sfk_fork_set_clock(&hold->letter, hold->letter_ns, true);
 	sfk_fork_notify();
 	sfk_nic_speak();
 	result->connections = sfk_nic_end_connections();
@@ -117,6 +117,8 @@ static int hold_guest(struct sfk_held *result)
 	sfk_nic_unlock();
 	if (hold.clone)
 		settle(&hold, mac_error, result);
+	else if (!err)
+		sfk_fork_set_clock(&hold.letter, hold.letter_ns, false);
 	result->id = hold.letter.id;
 	result->clone = hold.clone;
 	memcpy(result->note, hold.letter.note, sizeof(result->note));

@@ -178,8 +178,11 @@ void sfk_fork_reseed(struct sfk_letter *letter);
 /* clone: calls the kernel's vmfork notifiers. */
 void sfk_fork_notify(void);
 
-/* clone: sets CLOCK_REALTIME, by what it was at `letter_ns`. */
-void sfk_fork_set_clock(u64 realtime_ns, u64 letter_ns);
+/*
+ * After a hold: sets CLOCK_REALTIME by the letter, which was seen at `letter_ns`. `exact`: it says
+ * what time it was then; otherwise, what time it was at least.
+ */
+void sfk_fork_set_clock(const struct sfk_letter *letter, u64 letter_ns, bool exact);
 
 /* ---- main.c: switches, for tests and for finding faults; all on unless somebody wrote otherwise ---- */
 
