@@ -191,7 +191,7 @@ static void fill(const struct netcfg *netcfg, const struct agent_resume *resume,
 	if (netcfg->prefix6)
 		add_both6(batch, STEP_OLD_ADDRESS, RTM_DELADDR, nic, netcfg->mac,
 			  netcfg->address6, netcfg->prefix6);
-	if (resume->prefix6)
+	if (resume->prefix6 && !resume->op)
 		add_no_own6(batch, nic);
 	if (down)
 		add_link(batch, STEP_DOWN, nic, false, NULL);
