@@ -79,17 +79,31 @@ static bool ip6_is_silent(const struct sk_buff *skb, int at)
 	return ip && is_silent6(&ip->saddr);
 }
 
+/* Behind VLAN tags, if there are some. Return: the protocol, with where it begins in *at. */
+static __be16 protocol_of(const struct sk_buff *skb, __be16 protocol, int *at)
+{
+	struct vlan_hdr buffer;
+	const struct vlan_hdr *tag;
+
+	while (eth_type_vlan(protocol)) {
+		tag = skb_header_pointer(skb, *at, sizeof(buffer), &buffer);
+		if (!tag)
+			break;
+		protocol = tag->h_vlan_encapsulated_proto;
+		*at += VLAN_HLEN;
+	}
+	return protocol;
+}
+
 static bool is_silent(const struct sk_buff *skb)
 {
 	struct ethhdr buffer;
 	const struct ethhdr *eth = skb_header_pointer(skb, 0, sizeof(buffer), &buffer);
 	int at = ETH_HLEN;
-	__be16 protocol;
 
 	if (!eth || ether_addr_equal_unaligned(eth->h_source, silent->mac))
 		return true;
-	protocol = __vlan_get_protocol(skb, eth->h_proto, &at);
-	switch (protocol) {
+	switch (protocol_of(skb, eth->h_proto, &at)) {
 	case htons(ETH_P_ARP):
 		return arp_is_silent(skb, at);
 	case htons(ETH_P_IP):
