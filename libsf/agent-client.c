@@ -77,8 +77,8 @@ void lsf_instant_begin(struct lsf_instant *instant, const char *key)
 	*instant = (struct lsf_instant){ .sock = -1, .udp = -1 };
 	memcpy(request.request, key, strnlen(key, sizeof(request.request)));
 	if (sock < 0 || send(sock, &request, sizeof(request), MSG_NOSIGNAL) != sizeof(request) ||
-	    await(sock, NOTED_TIMEOUT_MS) || recv(sock, &noted, sizeof(noted), 0) != sizeof(noted) ||
-	    noted.error)
+	    await(sock, NOTED_TIMEOUT_MS) ||
+	    recv(sock, &noted, sizeof(noted), 0) != sizeof(noted) || noted.error)
 		return;
 	if (noted.flags & AGENT_SOCK_F_NO_MODULE)
 		tell_no_module();

@@ -2,9 +2,9 @@
 /*
  * /etc/snowflock/clone.d, as run-parts(8) would run it.
  *
- * The folder is read in the parent, so that a clone without hooks has nothing to do. While hooks run
- * the loop is held: their ends and the time limit are served like a port. Each leads a session of
- * its own, so that what it left behind dies with it when its time is over; the corpse is left for
+ * The folder is read in the parent, so that a clone without hooks has nothing to do. While hooks
+ * run the loop is held: their ends and the time limit are served like a port. Each leads a session
+ * of its own, so that what it started dies with it when its time is over; the corpse is left for
  * the loop's reaper then (exec.c), because a process that is stuck in the kernel may take long.
  */
 #define _GNU_SOURCE

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * clone.conf: lines `NAME = VALUE`, and comments behind #. It is read in the parent, where a mistake
- * is told before there are clones, and where a file costs no page of a clone's.
+ * clone.conf: lines `NAME = VALUE`, and comments behind #. It is read in the parent, where a
+ * mistake is told before there are clones, and where a file costs no page of a clone's.
  */
 #define _GNU_SOURCE
 #include "agent/identity.h"

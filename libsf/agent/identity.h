@@ -12,7 +12,7 @@
 
 struct identity {
 	const char *config;			/* path of clone.conf */
-	const char *machine_id[IDENTITY_PATHS];	/* the second only if it is a file of its own */
+	const char *machine_id[IDENTITY_PATHS];	/* the second only if it is a regular file */
 	struct stat seen;			/* of clone.conf when it was read; st_nlink 0: none */
 	char hostname[HOST_NAME_MAX + 1];	/* pattern; empty: keep */
 	bool new_machine_id;

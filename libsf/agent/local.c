@@ -176,7 +176,8 @@ void local_instant(struct local *local, const struct agent_resume *resume)
 	struct local_client *client;
 
 	LIST_FOREACH(client, &local->awaiting, entry) {
-		if (client->told || memcmp(client->request, resume->request, sizeof(client->request)))
+		if (client->told ||
+		    memcmp(client->request, resume->request, sizeof(client->request)))
 			continue;
 		client->told = send(client->source.fd, &instant, sizeof(instant),
 				    MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(instant);

@@ -25,8 +25,8 @@ struct netcfg {
 void netcfg_init(struct netcfg *netcfg, const char *nic, bool off);
 
 /*
- * Makes the NIC what `resume` says: MAC, addresses, default route; brings it and the loopback up when
- * the VM has just booted. What is so already is not touched. Return: 0 or -errno.
+ * Makes the NIC what `resume` says: MAC, addresses, default route; brings it and the loopback up
+ * when the VM has just booted. What is so already is not touched. Return: 0 or -errno.
  */
 int netcfg_apply(struct netcfg *netcfg, const struct agent_resume *resume);
 

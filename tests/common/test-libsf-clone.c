@@ -129,7 +129,7 @@ static void clone_works_without_its_agent(void)
 	CU_ASSERT_EQUAL(sf_clone(3), 1);
 }
 
-/* Clones twice, with standard error in a pipe. Return: how many lines of it are about the module. */
+/* Clones twice, with standard error in a pipe. Return: how many of its lines tell of the module. */
 static int clone_twice(void *quiet)
 {
 	char text[4096] = "";

@@ -39,10 +39,11 @@ struct guest *guest_boot(uint16_t answer_port);
 struct guest *guest_boot_by(void (*run)(const struct guest *guest, int port, int xs),
 			    uint16_t answer_port);
 /*
- * For a `run` of one's own: becomes the agent, with more options (NULL-ended). What it finds as the guest's
- * is below g->dir: /etc and /var in root/, the kernel module's device in dev/.
+ * For a `run` of one's own: becomes the agent, with more options (NULL-ended). What it finds as the
+ * guest's is below g->dir: /etc and /var in root/, the kernel module's device in dev/.
  */
-void guest_run_agent(const struct guest *guest, int port, int xs, const char *const *options);
+void guest_run_agent(const struct guest *guest, int port, int xs,
+		     const char *const *options);
 /* Ends it, removes everything. */
 void guest_stop(struct guest *guest);
 /* Waits for it to end by itself. Return: its exit status. */

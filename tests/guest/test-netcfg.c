@@ -23,7 +23,8 @@ static void run(const struct guest *g, int port, int xs)
 /* Has the agent be `id`; realtime_ns 0: it leaves this machine's clock alone. */
 static void become(struct guest *g, uint64_t op, uint32_t id, uint8_t prefix6)
 {
-	struct agent_resume resume = { .op = op, .id = id, .count = 4, .prefix = 20, .prefix6 = prefix6,
+	struct agent_resume resume = { .op = op, .id = id, .count = 4, .prefix = 20,
+				       .prefix6 = prefix6,
 				       .mac = { 2, 0, 0, 0, 0, (uint8_t)(1 + id) },
 				       .address = htonl(0x0a4d0001 + id),
 				       .gateway = inet_addr("10.77.15.254"),
