@@ -40,6 +40,8 @@ static int handle_sealed(struct mc_session *s, const struct mc_header *header, u
 		return s->server ? mc_server_handle(s->server, from, body, body_len) : -ENOENT;
 	case MC_PAGES:
 		return mc_fetch_handle(s, body, body_len);
+	case MC_WAKE:
+		return s->server ? mc_server_handle_wake(s->server, from, body_len) : -ENOENT;
 	default:
 		return -EBADMSG;
 	}
@@ -142,7 +144,8 @@ static bool endpoint_watch(struct mc_endpoint *ep, int sock)
 	ep->received = malloc(RECEIVE_AT_ONCE * (MC_MAX_DATAGRAM + 1));
 	ep->readable = event_new(ep->base, sock, EV_READ | EV_PERSIST, on_readable, ep);
 	ep->writable = event_new(ep->base, sock, EV_WRITE, on_writable, ep);
-	return ep->received && ep->readable && ep->writable && event_add(ep->readable, NULL) == 0;
+	return ep->received && ep->readable && ep->writable && mc_wakes_init(ep) == 0 &&
+	       event_add(ep->readable, NULL) == 0;
 }
 
 struct mc_endpoint *mc_endpoint_create(struct event_base *base, int sock,
@@ -165,6 +168,7 @@ struct mc_endpoint *mc_endpoint_create(struct event_base *base, int sock,
 	ep->counters = counters;
 	LIST_INIT(&ep->sessions);
 	TAILQ_INIT(&ep->debts);
+	TAILQ_INIT(&ep->wakes);
 	if (!endpoint_watch(ep, sock)) {
 		mc_endpoint_destroy(ep);
 		errno = ENOMEM;
@@ -185,6 +189,7 @@ void mc_endpoint_destroy(struct mc_endpoint *ep)
 		event_free(ep->readable);
 	if (ep->writable)
 		event_free(ep->writable);
+	mc_wakes_fini(ep);
 	cleanup_close(&ep->sock);
 	free(ep->received);
 	free(ep);
@@ -233,7 +238,9 @@ int mc_send(struct mc_session *session, const struct mc_address *to, enum mc_typ
 	struct mc_endpoint *ep = session->ep;
 	size_t len = mc_seal_datagram(&session->seal, type, ep->sending, body_len);
 
-	if (fault_hit(type == MC_REQUEST ? "mcdist-drop-request" : "mcdist-drop-reply"))
+	if (type == MC_REQUEST && fault_hit("mcdist-drop-request"))
+		return 0;
+	if (type == MC_PAGES && fault_hit("mcdist-drop-reply"))
 		return 0;
 	if (type == MC_PAGES && fault_hit("mcdist-corrupt-reply"))
 		ep->sending[len / 2] ^= 1;

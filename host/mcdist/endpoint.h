@@ -31,6 +31,8 @@ struct mc_session {
 	LIST_HEAD(, mc_fetch) fetches;
 };
 
+struct mc_wake;
+
 /* A page or a few that somebody asked for and did not get yet. */
 struct mc_debt {
 	TAILQ_ENTRY(mc_debt) link;
@@ -51,6 +53,9 @@ struct mc_endpoint {
 	LIST_HEAD(, mc_session) sessions;
 	TAILQ_HEAD(, mc_debt) debts;	/* in the order that they were asked for */
 	unsigned debt_count;
+	TAILQ_HEAD(, mc_wake) wakes;	/* that go on */
+	unsigned wake_count;
+	struct event *wake;
 	uint8_t *received;		/* MC_RECEIVE_AT_ONCE datagrams */
 	uint8_t sending[MC_MAX_DATAGRAM];
 };
@@ -75,9 +80,27 @@ int mc_send(struct mc_session *session, const struct mc_address *to, enum mc_typ
  */
 int mc_server_handle(struct mc_server *server, const struct mc_address *from, const uint8_t *body,
 		     size_t len);
+int mc_server_handle_wake(struct mc_server *server, const struct mc_address *from, size_t len);
 int mc_fetch_handle(struct mc_session *session, const uint8_t *body, size_t len);
 
 /* Pays debts until there are none or the socket is full. */
 void mc_pay_debts(struct mc_endpoint *ep);
+
+/* Sends a few pages in a row. Return: 0, sent or not, or -EAGAIN if the socket is full. */
+int mc_server_send(struct mc_server *server, const struct mc_address *to,
+		   const struct mc_span *span);
+
+/* ── wake.c: pages that nobody has asked for one by one ── */
+
+/* Return: 0 or -ENOMEM. */
+int mc_wakes_init(struct mc_endpoint *ep);
+void mc_wakes_fini(struct mc_endpoint *ep);
+
+/* Begins to send these pages, unless much of that kind goes on already. Return: 0 or -ENOMEM. */
+int mc_wakes_begin(struct mc_endpoint *ep, struct mc_server *server, const struct mc_address *to,
+		   const struct mc_span *spans, size_t count);
+
+/* The server ends. */
+void mc_wakes_drop(struct mc_endpoint *ep, const struct mc_server *server);
 
 #endif

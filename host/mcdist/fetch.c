@@ -147,6 +147,14 @@ static void on_timer(evutil_socket_t sock, short what, void *arg)
 	}
 }
 
+void mc_fetch_wake(struct mc_fetch *fetch)
+{
+	int error = mc_send(fetch->session, &fetch->from, MC_WAKE, 0);
+
+	if (error)
+		log_debug("mcdist: not sent: error %d", -error);
+}
+
 void mc_fetch_want(struct mc_fetch *fetch, struct mc_want *want, enum mc_urgency urgency)
 {
 	if (want->state != MC_IDLE && want->urgency <= urgency)

@@ -33,6 +33,12 @@ struct mc_counters {
 	uint64_t served;	/* pages sent, zeros as well */
 };
 
+/* Some pages in a row. */
+struct mc_span {
+	uint64_t gfn;
+	uint32_t pages;		/* 1..MC_MAX_PAGES */
+};
+
 /* A snapshot as both ends know it. */
 struct mc_snapshot {
 	uint64_t number;
@@ -54,12 +60,24 @@ void mc_endpoint_destroy(struct mc_endpoint *ep);
  */
 typedef int mc_read_page(void *arg, uint64_t gfn, uint8_t page[MC_PAGE_BYTES]);
 
+/* What a server calls. */
+struct mc_server_calls {
+	mc_read_page *read_page;
+	/* Somebody asks for pages; NULL: of no concern. */
+	void (*asked)(void *arg, const struct mc_span *span);
+	/*
+	 * What one who begins will need first, the first of it first. Return: how many spans
+	 * (borrowed, read at once) *spans has. NULL: nobody knows.
+	 */
+	size_t (*wake)(void *arg, const struct mc_span **spans);
+};
+
 /*
- * Serves a snapshot. Return: the caller's to destroy, or NULL (errno; EEXIST if it is served
- * already, EINVAL if it is known with another key or size).
+ * Serves a snapshot; `calls` must outlive it. Return: the caller's to destroy, or NULL (errno;
+ * EEXIST if it is served already, EINVAL if it is known with another key or size).
  */
 struct mc_server *mc_server_create(struct mc_endpoint *ep, const struct mc_snapshot *snapshot,
-				   mc_read_page *read_page, void *arg);
+				   const struct mc_server_calls *calls, void *arg);
 void mc_server_destroy(struct mc_server *server);
 
 /* A page that came. */
@@ -100,6 +118,12 @@ struct mc_fetch *mc_fetch_create(struct mc_endpoint *ep, const struct mc_snapsho
 
 /* Forgets what is wanted; the wants are the caller's. */
 void mc_fetch_destroy(struct mc_fetch *fetch);
+
+/*
+ * Asks once for what clones need at first. It arrives as if it had been wanted, all or in part or
+ * not at all.
+ */
+void mc_fetch_wake(struct mc_fetch *fetch);
 
 /* Wants a page; one that is wanted already becomes urgent if it was not. */
 void mc_fetch_want(struct mc_fetch *fetch, struct mc_want *want, enum mc_urgency urgency);

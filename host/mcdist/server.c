@@ -3,7 +3,8 @@
  * The page server: what is asked for becomes a debt, debts are paid in their order.
  *
  * A page is read when its datagram is written, not when it is asked for, so a full socket holds up
- * nothing but the answers.
+ * nothing but the answers. Pages that go out without being asked for one by one (wake.c) wait until
+ * there are no debts.
  */
 #include <errno.h>
 #include <event2/event.h>
@@ -14,12 +15,12 @@
 
 struct mc_server {
 	struct mc_session *session;
-	mc_read_page *read_page;
+	const struct mc_server_calls *calls;
 	void *arg;
 };
 
 struct mc_server *mc_server_create(struct mc_endpoint *ep, const struct mc_snapshot *snapshot,
-				   mc_read_page *read_page, void *arg)
+				   const struct mc_server_calls *calls, void *arg)
 {
 	struct mc_session *session = mc_session_get(ep, snapshot);
 	struct mc_server *server;
@@ -35,7 +36,7 @@ struct mc_server *mc_server_create(struct mc_endpoint *ep, const struct mc_snaps
 		return NULL;
 	}
 	server->session = session;
-	server->read_page = read_page;
+	server->calls = calls;
 	server->arg = arg;
 	session->server = server;
 	return server;
@@ -61,6 +62,7 @@ void mc_server_destroy(struct mc_server *server)
 		if (debt->server == server)
 			debt_free(ep, debt);
 	}
+	mc_wakes_drop(ep, server);
 	server->session->server = NULL;
 	mc_session_put(server->session);
 	free(server);
@@ -78,6 +80,8 @@ int mc_server_handle(struct mc_server *server, const struct mc_address *from, co
 	for (int i = 0; i < count; i++) {
 		struct mc_debt *debt;
 
+		if (server->calls->asked)
+			server->calls->asked(server->arg, &spans[i]);
 		if (ep->debt_count >= MC_DEBTS_MAX)
 			break;
 		debt = malloc(sizeof(*debt));
@@ -91,6 +95,19 @@ int mc_server_handle(struct mc_server *server, const struct mc_address *from, co
 	return 0;
 }
 
+int mc_server_handle_wake(struct mc_server *server, const struct mc_address *from, size_t len)
+{
+	const struct mc_span *spans;
+	size_t count;
+
+	if (len)
+		return -EBADMSG;
+	count = server->calls->wake ? server->calls->wake(server->arg, &spans) : 0;
+	if (!count)
+		return 0;
+	return mc_wakes_begin(server->session->ep, server, from, spans, count);
+}
+
 /* Writes the body. Return: its length, or -errno if a page cannot be read now. */
 static ssize_t write_pages(struct mc_server *server, const struct mc_span *span, uint8_t *body)
 {
@@ -98,7 +115,7 @@ static ssize_t write_pages(struct mc_server *server, const struct mc_span *span,
 
 	mc_pages_begin(&writer, body, span);
 	for (uint32_t i = 0; i < span->pages; i++) {
-		int got = server->read_page(server->arg, span->gfn + i, mc_pages_room(&writer));
+		int got = server->calls->read_page(server->arg, span->gfn + i, mc_pages_room(&writer));
 
 		if (got < 0)
 			return got;
@@ -107,22 +124,22 @@ static ssize_t write_pages(struct mc_server *server, const struct mc_span *span,
 	return (ssize_t)mc_pages_end(&writer);
 }
 
-/* Return: 0 if the debt is settled one way or another, -EAGAIN if the socket is full. */
-static int pay(struct mc_endpoint *ep, const struct mc_debt *debt)
+int mc_server_send(struct mc_server *server, const struct mc_address *to,
+		   const struct mc_span *span)
 {
-	struct mc_server *server = debt->server;
-	ssize_t len = write_pages(server, &debt->span, mc_body(ep));
+	struct mc_endpoint *ep = server->session->ep;
+	ssize_t len = write_pages(server, span, mc_body(ep));
 	int error;
 
 	if (len < 0)
-		return 0;	/* no telling now: who asked asks again */
-	error = mc_send(server->session, &debt->to, MC_PAGES, (size_t)len);
+		return 0;	/* no telling now: who needs it asks again */
+	error = mc_send(server->session, to, MC_PAGES, (size_t)len);
 	if (error == -EAGAIN)
 		return error;
 	if (error)
 		log_debug("mcdist: answer not sent: error %d", -error);
 	else
-		ep->counters->served += debt->span.pages;
+		ep->counters->served += span->pages;
 	return 0;
 }
 
@@ -131,7 +148,7 @@ void mc_pay_debts(struct mc_endpoint *ep)
 	struct mc_debt *debt;
 
 	while ((debt = TAILQ_FIRST(&ep->debts))) {
-		if (pay(ep, debt) == -EAGAIN) {
+		if (mc_server_send(debt->server, &debt->to, &debt->span) == -EAGAIN) {
 			event_add(ep->writable, NULL);
 			return;
 		}

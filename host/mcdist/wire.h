@@ -7,13 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "proto/mcdist.h"
-
-/* Some pages in a row, in host byte order. */
-struct mc_span {
-	uint64_t gfn;
-	uint32_t pages;		/* 1..MC_MAX_PAGES */
-};
+#include "host/mcdist/mcdist.h"
 
 /* Writes a request for `count` (1..MC_MAX_RUNS) spans. Return: the body's length. */
 size_t mc_write_request(uint8_t *body, const struct mc_span *spans, unsigned count);

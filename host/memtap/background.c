@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Work that nobody waits for: protecting ahead, lifting, handing down, the sweep.
+ * Work that nobody waits for: pages of the wake-up path, protecting ahead, lifting, handing down,
+ * the sweep.
  *
  * All of it runs at a lower priority than faults and messages, some tens of microseconds at a time,
  * so that a fault waits for one such step at most.
@@ -29,10 +30,12 @@ static void timer_start(struct event *timer, long ms)
 static void on_work(evutil_socket_t fd, short what, void *arg)
 {
 	struct memtap *m = arg;
-	int more = snap_parent_step(m->parent);
+	int more = mem_wake_fill(m);
 
 	(void)fd;
 	(void)what;
+	if (!more)
+		more = snap_parent_step(m->parent);
 	if (more > 0)
 		event_active(m->background.work, EV_TIMEOUT, 0);
 	else if (more < 0 && more != -ESRCH)

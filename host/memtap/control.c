@@ -96,7 +96,7 @@ static int begin_remote(struct mem_file *file, const struct memtap_request *r, c
 {
 	struct mem_wire wire = { r->snapshot, r->key, &r->source.addr };
 
-	return mem_file_begin(file, &wire, dead);
+	return mem_file_begin(file, &wire, dead, is_again(r));
 }
 
 static int begin_local(struct mem_file *file, const struct memtap_request *r, const uint64_t *dead)

@@ -164,12 +164,18 @@ static void answer_waiters(struct mem_fault *f, enum page_state state, bool remo
 	}
 }
 
-static void count_local(struct mem_counters *counters, int state)
+/* A page that a clone needs. Return: as mem_file_get_now(). */
+static int get_local(struct mem_file *file, uint64_t gfn, struct mem_counters *counters)
 {
+	int state = mem_file_get_now(file, gfn);
+
 	if (state == PAGE_ZERO)
 		counters->pages_zero++;
 	else if (state == PAGE_PRESENT)
 		counters->pages_local++;
+	if (state == PAGE_PRESENT)
+		mem_wake_needed(file, gfn);
+	return state;
 }
 
 /* The page cannot be had now: the clone waits, and the source is asked if it is far away. */
@@ -203,8 +209,7 @@ void mem_fault(struct mem_clone *clone, const struct snap_fault *fault)
 		return;
 	}
 	if (state == PAGE_ABSENT) {
-		state = mem_file_get_now(clone->file, gfn);
-		count_local(&clone->counters, state);
+		state = get_local(clone->file, gfn, &clone->counters);
 	}
 	if (state > PAGE_ABSENT)
 		answer(clone, fault, (enum page_state)state);
@@ -287,14 +292,14 @@ static int ask_again(struct mem_file *file, struct mem_fault *f)
 	}
 	state = snap_file_state(file->pages, f->want.gfn);
 	if (state == PAGE_ABSENT)
-		state = mem_file_get_now(file, f->want.gfn);
+		state = get_local(file, f->want.gfn,
+				  origin ? &origin->counters : &file->m->gone);
 	if (state < 0)
 		return state;
 	if (state == PAGE_ABSENT) {
 		ask_remote(file, f);
 		return 0;
 	}
-	count_local(origin ? &origin->counters : &file->m->gone, state);
 	answer_waiters(f, (enum page_state)state, false);
 	fault_free(f);
 	return 0;

@@ -85,13 +85,30 @@ static int read_for_server(void *arg, uint64_t gfn, uint8_t *page)
 	return state < 0 ? state : state == PAGE_PRESENT;
 }
 
+static void asked_by_others(void *arg, const struct mc_span *span)
+{
+	for (uint32_t i = 0; i < span->pages; i++)
+		mem_wake_needed(arg, span->gfn + i);
+}
+
+static size_t wake_others(void *arg, const struct mc_span **spans)
+{
+	return mem_wake_spans(arg, spans);
+}
+
+static const struct mc_server_calls server_calls = {
+	.read_page = read_for_server,
+	.asked = asked_by_others,
+	.wake = wake_others,
+};
+
 int mem_file_freeze(struct mem_file *file, const struct mem_wire *wire, const uint64_t *dead,
 		    bool again)
 {
 	struct mc_snapshot s = wire_snapshot(file, wire);
 	int error;
 
-	file->server = mc_server_create(file->m->endpoint, &s, read_for_server, file);
+	file->server = mc_server_create(file->m->endpoint, &s, &server_calls, file);
 	if (!file->server)
 		return -errno;
 	error = again ? snap_add(file->m->parent, file->pages, &file->snap) :
@@ -107,7 +124,8 @@ int mem_file_freeze(struct mem_file *file, const struct mem_wire *wire, const ui
 	return 0;
 }
 
-int mem_file_begin(struct mem_file *file, const struct mem_wire *wire, const uint64_t *dead)
+int mem_file_begin(struct mem_file *file, const struct mem_wire *wire, const uint64_t *dead,
+		   bool again)
 {
 	struct mc_snapshot s = wire_snapshot(file, wire);
 
@@ -116,6 +134,8 @@ int mem_file_begin(struct mem_file *file, const struct mem_wire *wire, const uin
 		return -errno;
 	set_dead(file, dead);
 	file_begun(file, MEM_REMOTE);
+	if (!again)
+		mc_fetch_wake(file->fetch);
 	return 0;
 }
 
@@ -174,6 +194,7 @@ void mem_file_destroy(struct mem_file *file)
 	struct memtap *m = file->m;
 
 	mem_faults_drop(file);
+	mem_wake_forget(file);
 	mc_fetch_destroy(file->fetch);
 	mc_server_destroy(file->server);
 	if (file->other)
@@ -206,6 +227,7 @@ int mem_file_release(struct mem_file *file)
 		return -EINPROGRESS;
 	}
 	if (file->source == MEM_SNAPSHOT) {
+		mem_wake_forget(file);
 		mc_server_destroy(file->server);
 		file->server = NULL;
 		if (!snap_retire(file->snap, on_retired, file)) {

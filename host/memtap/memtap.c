@@ -44,6 +44,7 @@ void memtap_destroy(struct memtap *m)
 	mc_endpoint_destroy(m->endpoint);
 	if (m->base)
 		event_base_free(m->base);
+	free(m->wake);
 	free(m);
 }
 

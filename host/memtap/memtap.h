@@ -18,6 +18,7 @@
  *
  *   host/snapshot the parent's first writes, each let through when the old page is kept
  *   background.c  protecting ahead of a clone, the sweep, handing down
+ *   wake.c        what clones need at first, given to the next ones before they ask
  *
  * control.c is sfd's voice (proto/memtap.h). One thread, one libevent loop; the invariants of
  * host/snapshot/snapshot.h rest on that.
@@ -85,6 +86,11 @@ struct mem_file {
 	struct mc_fetch *fetch;		/* MEM_REMOTE */
 	unsigned users;			/* clones that map it, and files whose `other` it is */
 	struct mem_faults faults;
+	struct mem_record *record;	/* MEM_SNAPSHOT: what its clones need at first; or NULL */
+	bool recorded;			/* there is or was one */
+	bool wake_given;		/* its clones got what was on the list */
+	bool wake_begun;		/* to copy the list for clones here, */
+	size_t wake_filled;		/* and how far */
 };
 
 struct mem_clone {
@@ -116,6 +122,7 @@ struct memtap {
 	struct snap_parent *parent;
 	struct event *parent_readable;
 	struct mem_background background;
+	struct mem_wake *wake;		/* what clones of the parent need at first; or NULL */
 	LIST_HEAD(, mem_file) files;
 	unsigned file_count;
 	LIST_HEAD(, mem_clone) clones;
@@ -169,7 +176,8 @@ struct mem_wire {
  */
 int mem_file_freeze(struct mem_file *file, const struct mem_wire *wire, const uint64_t *dead,
 		    bool again);
-int mem_file_begin(struct mem_file *file, const struct mem_wire *wire, const uint64_t *dead);
+int mem_file_begin(struct mem_file *file, const struct mem_wire *wire, const uint64_t *dead,
+		   bool again);
 int mem_file_begin_local(struct mem_file *file, struct mem_file *other, const uint64_t *dead);
 
 /* MEMTAP_FILE_GONE. Return: 0; -EINPROGRESS while it has users or hands down. */
@@ -226,6 +234,23 @@ void mem_faults_drop_clone(struct mem_clone *clone);
 
 /* Nobody waits for any page of the file any more. */
 void mem_faults_drop(struct mem_file *file);
+
+/* ── wake.c ── */
+
+/* A clone of a snapshot (or of a file that is filled from one) needs a page. */
+void mem_wake_needed(struct mem_file *file, uint64_t gfn);
+
+/* The file is about to go. */
+void mem_wake_forget(struct mem_file *file);
+
+/* What clones of a snapshot elsewhere will need first. Return: how many spans, borrowed. */
+size_t mem_wake_spans(struct mem_file *file, const struct mc_span **spans);
+
+/*
+ * Copies some of what clones here will need first. Return: 1 if there is more, 0 if not, -errno if
+ * it cannot go on just now.
+ */
+int mem_wake_fill(struct memtap *m);
 
 /* ── background.c ── */
 

@@ -89,7 +89,7 @@ static void test_they_are_zeros_and_cost_nothing(void)
 	CU_ASSERT_EQUAL(stats.pages_zero, 0);
 	CU_ASSERT_EQUAL(host_stats(&w.home, 0).pages_dead, DEAD_COUNT);
 	stats = host_stats(&w.home, MEMTAP_ALL);
-	CU_ASSERT_EQUAL(stats.served, PAGES - DEAD_COUNT);
+	CU_ASSERT(stats.served >= PAGES - DEAD_COUNT);	/* more if it was asked twice */
 	CU_ASSERT(stats.parent_copied <= PAGES - DEAD_COUNT);
 	vm_end(&here);
 	vm_end(&there);

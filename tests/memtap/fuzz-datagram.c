@@ -39,6 +39,22 @@ static int read_page(void *arg, uint64_t gfn, uint8_t page[MC_PAGE_BYTES])
 	return gfn % 3 ? 1 : 0;
 }
 
+static size_t wake(void *arg, const struct mc_span **spans)
+{
+	static const struct mc_span few[] = { { 1, 8 }, { 90, 1 }, { 99, 1 } };
+
+	(void)arg;
+	*spans = few;
+	return ARRAY_SIZE(few);
+}
+
+static void asked(void *arg, const struct mc_span *span)
+{
+	(void)arg;
+	if (span->gfn >= PAGES || span->gfn + span->pages > PAGES)
+		abort();
+}
+
 static void arrived(void *arg, const struct mc_arrival *a)
 {
 	volatile uint8_t sum = 0;
@@ -53,6 +69,7 @@ static void arrived(void *arg, const struct mc_arrival *a)
 
 static void start(void)
 {
+	static const struct mc_server_calls calls = { read_page, asked, wake };
 	struct mc_snapshot served = { .number = SERVED, .pages = PAGES };
 	struct mc_snapshot fetched = { .number = FETCHED, .pages = PAGES };
 	struct sockaddr_in6 from = { .sin6_family = AF_INET6 };
@@ -70,7 +87,7 @@ static void start(void)
 	from.sin6_port = address.sin_port;	/* its requests come back to it */
 	endpoint = mc_endpoint_create(base, mine, &counters);
 	fetch = mc_fetch_create(endpoint, &fetched, &from, arrived, NULL);
-	if (!fetch || !mc_server_create(endpoint, &served, read_page, NULL))
+	if (!fetch || !mc_server_create(endpoint, &served, &calls, NULL))
 		abort();
 	mc_seal_init(&seals[0], SERVED, served.key);
 	mc_seal_init(&seals[1], FETCHED, fetched.key);
@@ -102,7 +119,7 @@ static size_t make_body(struct fuzz_input *in, enum mc_type type, uint8_t *body)
 static size_t make_datagram(struct fuzz_input *in, uint8_t *datagram)
 {
 	uint8_t kind = fuzz_byte(in);
-	enum mc_type type = kind & 1 ? MC_PAGES : MC_REQUEST;
+	enum mc_type type = kind % 8 == 4 ? MC_WAKE : kind & 1 ? MC_PAGES : MC_REQUEST;
 	size_t len;
 
 	if (kind % 16 == 15) {
@@ -128,6 +145,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 		wants[gfn].gfn = gfn;
 		mc_fetch_want(fetch, &wants[gfn], fuzz_byte(&in) % 2 ? MC_NOW : MC_AHEAD);
+		if (gfn % 16 == 1)
+			mc_fetch_wake(fetch);
 		sendto(sock, datagram, len, 0, (struct sockaddr *)&address, sizeof(address));
 		event_base_loop(base, EVLOOP_NONBLOCK);
 		while (recv(sock, drain, sizeof(drain), 0) > 0)

@@ -192,8 +192,12 @@ static void test_strangers_get_nothing(void)
 	is_dropped(&knows, &w.home);
 	knows.len = mc_seal_datagram(&knows.seal, 9, knows.datagram, 16);
 	is_dropped(&knows, &w.home);
+	knows.len = mc_seal_datagram(&knows.seal, MC_WAKE, knows.datagram, 1);
+	is_dropped(&knows, &w.home);
 	/* who serves does not fetch, who fetches does not serve */
 	seal_request(&knows, 1, 1);
+	is_dropped(&knows, &w.away);
+	knows.len = mc_seal_datagram(&knows.seal, MC_WAKE, knows.datagram, 0);
 	is_dropped(&knows, &w.away);
 	knows.len = mc_seal_datagram(&knows.seal, MC_PAGES, knows.datagram, 16);
 	is_dropped(&knows, &w.home);
