@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 
+import allocate
 import baselines
 import measure
 import qemu
@@ -31,6 +32,7 @@ ALL = (
     measure.pause,
     measure.clones,
     measure.faults,
+    allocate.allocation,
     baselines.cold_boots,
     baselines.save_restore,
     baselines.ratios,
