@@ -6,5 +6,8 @@
 cluster 3 --mem-per-host 2G
 must 0 --mem 256M --ipv6 --put "$here/guest-ipv6" -- ./guest-ipv6 5
 saw "0 wrong"
+# the agent does what the kernel module did
+must 0 --mem 256M --ipv6 --put "$here/guest-ipv6" -- sh -c "rmmod snowflock; ./guest-ipv6 3"
+saw "0 wrong"
 must 0 --mem 256M -- cat /proc/net/if_inet6
 [ ! -s "$work/out" ] || fail "a VM has IPv6 that was not asked for: $(cat "$work/out")"
