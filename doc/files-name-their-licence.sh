@@ -9,7 +9,7 @@ for file in $(find bootstrap configure.ac common-rules.mk Makefile.am .ci common
 	-o -name mkguest -o -name timed-driver -o -name bootstrap \) ! -name Makefile.in); do
 	licence=$(head -n 2 "$file" | sed -n 's/.*SPDX-License-Identifier: \([A-Za-z0-9.-]*\).*/\1/p')
 	case $file in
-	libsf/*|common/io.*|common/log.*|common/fault.*|common/cleanup.h|proto/agent-*|proto/xenstore-tree.h|\
+	libsf/*|common/io.*|common/log.*|common/fault.*|common/cleanup.h|proto/agent-*|proto/xenstore-tree.h|proto/kmod.h|\
 	guest-image/init.c) want=LGPL-2.1-or-later ;;
 	samples/*) want=${licence:-a licence} ;;
 	*) want=GPL-2.0-or-later ;;
