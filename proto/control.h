@@ -12,7 +12,8 @@
  * a connection ends, every VM it booted is destroyed, with all that came of it.
  *
  *   hello {version: CONTROL_VERSION} → {version, cluster, host, accel, hosts: n}
- *   boot {mem_bytes, cpus, ipv6?: bool, name?, kernel?, initrd?} → {vm: id}    answered when the agent is up
+ *   boot {mem_bytes, cpus, ipv6?: bool, name?, kernel?, initrd?, append?} → {vm: id}    answered when
+ *        the agent is up; append: more options for the guest's kernel, up to CONTROL_MAX_APPEND bytes
  *        before the answer: event {"ev": "boot", vm, step: "starting" | "kernel" | "agent"}
  *   put {vm, path, mode, length} → {stream}         then data from sfctl; {"ev": "stored", stream, errno: 0 or name}
  *   exec {vm, argv: [..], env: {..}, cwd, tty: {rows, columns} | null} → {stream}
@@ -56,5 +57,6 @@
 #define CONTROL_SOCKET "ctl.sock"
 #define CONTROL_RUN_DIR "/run/snowflock"	/* /<cluster>/<host>/ is a daemon's folder */
 #define CONTROL_DEFAULT_CLUSTER "default"
+#define CONTROL_MAX_APPEND 1024u	/* bytes; Linux takes 2048 in all (COMMAND_LINE_SIZE on x86) */
 
 #endif

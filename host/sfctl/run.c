@@ -259,6 +259,8 @@ static void run_boot(struct run *run)
 		json_object_set_new(request, "kernel", json_string(o->kernel));
 	if (o->initrd)
 		json_object_set_new(request, "initrd", json_string(o->initrd));
+	if (o->append)
+		json_object_set_new(request, "append", json_string(o->append));
 	link_call(run->link, request, NULL, 0, on_booted, run);
 }
 

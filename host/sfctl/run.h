@@ -53,7 +53,7 @@ struct run_options {
 	uint64_t mem_bytes;
 	unsigned cpus;
 	bool ipv6;
-	const char *name;
+	const char *name, *append;
 	char *kernel, *initrd; /* absolute */
 	const char *json_file;
 	bool quiet, progress, tty, no_stdin;

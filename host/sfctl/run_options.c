@@ -24,6 +24,7 @@ enum {
 	OPT_ENV,
 	OPT_KERNEL,
 	OPT_INITRD,
+	OPT_APPEND,
 	OPT_JSON,
 	OPT_QUIET,
 	OPT_PROGRESS,
@@ -40,6 +41,7 @@ static const struct argp_option options_table[] = {
 	  "the host to boot it on, which is on this machine [the first]", 1 },
 	{ "kernel", OPT_KERNEL, "FILE", 0, "another kernel than the guest image's", 1 },
 	{ "initrd", OPT_INITRD, "FILE", 0, "another initial RAM disk", 1 },
+	{ "append", OPT_APPEND, "OPTIONS", 0, "more options for the kernel", 1 },
 	{ "put", OPT_PUT, "FILE[:PATH]", 0,
 	  "copy a file or folder into the VM, into " RUN_HOME
 	  " or to PATH; programs with the shared "
@@ -159,6 +161,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case OPT_QUIET: o->quiet = true; return 0;
 	case OPT_PROGRESS: o->progress = true; return 0;
 	case OPT_ENV: add_env(p, arg, state); return 0;
+	case OPT_APPEND: o->append = arg; return 0;
 	case OPT_KERNEL:
 		free(o->kernel);
 		o->kernel = absolute(arg, state);

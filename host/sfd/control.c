@@ -186,6 +186,12 @@ static void op_boot(struct control *c, json_t *msg, const uint8_t *bytes, size_t
 		link_refuse(c->link, msg, -EINVAL, "a VM has IPv6 or not: true or false");
 		return;
 	}
+	wish.append = field_text(msg, "append", "");
+	if (strlen(wish.append) > CONTROL_MAX_APPEND) {
+		link_refuse(c->link, msg, -E2BIG, "the kernel's options are more than %u bytes",
+			    CONTROL_MAX_APPEND);
+		return;
+	}
 	wish.mem_bytes &= ~((1ull << 20) - 1);
 	wish.name = field_text(msg, "name", NULL);
 	wish.kernel = field_text(msg, "kernel", NULL);

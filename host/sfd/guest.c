@@ -206,6 +206,7 @@ static int guest_start(struct guest *g, struct family *f, const struct guest_wis
 	struct vm_plan plan = { .kind = &guest_kind,
 				.kernel = wish->kernel,
 				.initrd = wish->initrd,
+				.append = wish->append,
 				.window_fd = -1,
 				.charge = f->ram_bytes };
 	int rc;

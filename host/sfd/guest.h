@@ -136,6 +136,7 @@ struct guest_wish {
 	unsigned cpus;
 	bool ipv6;
 	const char *name, *kernel, *initrd; /* or NULL */
+	const char *append;		    /* options for the kernel */
 };
 
 /* Boots one; `request` of `owner` is answered when it is up. Return: 0 or -errno with a sentence.

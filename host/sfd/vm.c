@@ -353,7 +353,7 @@ static int start_qemu(struct vm *vm, const struct vm_plan *plan, int tap, int xs
 		.uid = daemon_next_uid(d),
 		.kernel = kernel,
 		.initrd = initrd,
-		.cmdline = "",
+		.cmdline = plan->append,
 		.clone = plan->clone,
 		.ram_fd = plan->ram_fd,
 		.window_fd = plan->window_fd,

@@ -60,6 +60,7 @@ struct vm_plan {
 	int window_fd;		     /* a clone's, borrowed; -1: none */
 	struct agent_window window;  /* where it lies */
 	const char *kernel, *initrd; /* NULL: the guest image's */
+	const char *append;	     /* options for the kernel; NULL: none */
 	uint64_t charge;
 };
 

@@ -70,9 +70,10 @@ cluster()
 
 # run OPTIONS -- COMMAND: as `sfctl run`, with its output in $work/out and $work/err, the record in
 # $work/record.json. Returns the command's status.
+# A kernel that warns of anything panics, and its VM ends.
 run()
 {
-	timeout 240 "$sfctl" run --json "$work/record.json" "$@" >"$work/out" 2>"$work/err" </dev/null
+	timeout 240 "$sfctl" run --append "panic_on_warn=1 oops=panic ${append-}" --json "$work/record.json" "$@" >"$work/out" 2>"$work/err" </dev/null
 }
 
 # must STATUS OPTIONS…: the same, with a status that must come.
