@@ -17,7 +17,12 @@
 
 #include "snowflock.h"
 
-#define BATCH_BYTES 8000u	/* for a hundred messages */
+/*
+ * Enough for what nearly every NIC needs, and not so much that rtnetlink would copy it into less:
+ * of a clone's first milliseconds each goes into running code for the first time.
+ */
+#define BATCH_BYTES 700u
+#define LARGE_BATCH_BYTES 8000u	/* enough for SFK_MAX_ADDRESSES of both families */
 
 enum step {	/* as nlmsg_seq, so that an error tells where it belongs */
 	STEP_TAKE = 1,	/* one that has gone already is as good */
@@ -26,11 +31,12 @@ enum step {	/* as nlmsg_seq, so that an error tells where it belongs */
 
 static struct socket *socket;
 static u32 port;
+static struct sk_buff *batch;	/* for the messages; made before, because a clone is cold */
 
 /* ---- messages ---- */
 
 /* Adds a message with its fixed part. Return: where to put the attributes; NULL: no room. */
-static struct nlmsghdr *add(struct sk_buff *batch, enum step step, int type, int flags,
+static struct nlmsghdr *add(enum step step, int type, int flags,
 			    const void *body, int body_bytes)
 {
 	struct nlmsghdr *message = nlmsg_put(batch, port, step, type, body_bytes,
@@ -41,13 +47,12 @@ static struct nlmsghdr *add(struct sk_buff *batch, enum step step, int type, int
 	return message;
 }
 
-static int add_ip4(struct sk_buff *batch, int type, const struct net_device *dev, __be32 address,
-		   u8 prefix)
+static int add_ip4(int type, const struct net_device *dev, __be32 address, u8 prefix)
 {
 	bool give = type == RTM_NEWADDR;
 	struct ifaddrmsg body = { .ifa_family = AF_INET, .ifa_prefixlen = prefix,
 				  .ifa_index = dev->ifindex };
-	struct nlmsghdr *message = add(batch, give ? STEP_GIVE : STEP_TAKE, type,
+	struct nlmsghdr *message = add(give ? STEP_GIVE : STEP_TAKE, type,
 				       give ? NLM_F_CREATE | NLM_F_REPLACE : 0, &body,
 				       sizeof(body));
 
@@ -61,13 +66,13 @@ static int add_ip4(struct sk_buff *batch, int type, const struct net_device *dev
 	return 0;
 }
 
-static int add_ip6(struct sk_buff *batch, int type, const struct net_device *dev,
-		   const struct in6_addr *address, u8 prefix)
+static int add_ip6(int type, const struct net_device *dev, const struct in6_addr *address,
+		   u8 prefix)
 {
 	bool give = type == RTM_NEWADDR;
 	struct ifaddrmsg body = { .ifa_family = AF_INET6, .ifa_prefixlen = prefix,
 				  .ifa_index = dev->ifindex };
-	struct nlmsghdr *message = add(batch, give ? STEP_GIVE : STEP_TAKE, type,
+	struct nlmsghdr *message = add(give ? STEP_GIVE : STEP_TAKE, type,
 				       give ? NLM_F_CREATE | NLM_F_REPLACE : 0, &body,
 				       sizeof(body));
 
@@ -78,12 +83,12 @@ static int add_ip6(struct sk_buff *batch, int type, const struct net_device *dev
 	return 0;
 }
 
-static int add_default_route(struct sk_buff *batch, const struct net_device *dev, __be32 gateway)
+static int add_default_route(const struct net_device *dev, __be32 gateway)
 {
 	struct rtmsg body = { .rtm_family = AF_INET, .rtm_table = RT_TABLE_MAIN,
 			      .rtm_protocol = RTPROT_BOOT, .rtm_scope = RT_SCOPE_UNIVERSE,
 			      .rtm_type = RTN_UNICAST };
-	struct nlmsghdr *message = add(batch, STEP_GIVE, RTM_NEWROUTE,
+	struct nlmsghdr *message = add(STEP_GIVE, RTM_NEWROUTE,
 				       NLM_F_CREATE | NLM_F_REPLACE, &body, sizeof(body));
 
 	if (!message || nla_put_in_addr(batch, RTA_GATEWAY, gateway) ||
@@ -93,12 +98,11 @@ static int add_default_route(struct sk_buff *batch, const struct net_device *dev
 	return 0;
 }
 
-static int add_neighbour(struct sk_buff *batch, const struct net_device *dev, __be32 address,
-			 const u8 *mac)
+static int add_neighbour(const struct net_device *dev, __be32 address, const u8 *mac)
 {
 	struct ndmsg body = { .ndm_family = AF_INET, .ndm_ifindex = dev->ifindex,
 			      .ndm_state = NUD_REACHABLE };
-	struct nlmsghdr *message = add(batch, STEP_GIVE, RTM_NEWNEIGH,
+	struct nlmsghdr *message = add(STEP_GIVE, RTM_NEWNEIGH,
 				       NLM_F_CREATE | NLM_F_REPLACE, &body, sizeof(body));
 
 	if (!message || nla_put_in_addr(batch, NDA_DST, address) ||
@@ -110,16 +114,15 @@ static int add_neighbour(struct sk_buff *batch, const struct net_device *dev, __
 
 /* ---- what has to change ---- */
 
-static int take_old(struct sk_buff *batch, const struct net_device *dev,
-		    const struct sfk_identity *old)
+static int take_old(const struct net_device *dev, const struct sfk_identity *old)
 {
 	unsigned int i;
 	int err = 0;
 
 	for (i = 0; i < old->count4 && !err; i++)
-		err = add_ip4(batch, RTM_DELADDR, dev, old->ip4[i].address, old->ip4[i].prefix);
+		err = add_ip4(RTM_DELADDR, dev, old->ip4[i].address, old->ip4[i].prefix);
 	for (i = 0; i < old->count6 && !err; i++)
-		err = add_ip6(batch, RTM_DELADDR, dev, &old->ip6[i].address, old->ip6[i].prefix);
+		err = add_ip6(RTM_DELADDR, dev, &old->ip6[i].address, old->ip6[i].prefix);
 	return err;
 }
 
@@ -134,19 +137,19 @@ static bool is_mine(const struct sfk_identity *old, __be32 address)
 	return false;
 }
 
-static int give_ip4(struct sk_buff *batch, const struct net_device *dev,
-		    const struct sfk_identity *old, const struct sfk_letter *letter)
+static int give_ip4(const struct net_device *dev, const struct sfk_identity *old,
+		    const struct sfk_letter *letter)
 {
 	int err;
 
 	if (!letter->prefix)
 		return 0;
-	err = add_ip4(batch, RTM_NEWADDR, dev, letter->address, letter->prefix);
+	err = add_ip4(RTM_NEWADDR, dev, letter->address, letter->prefix);
 	if (!err && letter->gateway)
-		err = add_default_route(batch, dev, letter->gateway);
+		err = add_default_route(dev, letter->gateway);
 	/* The parent's MAC is the one that this NIC had, so nobody needs to ask for it. */
 	if (!err && is_mine(old, letter->parent) && !ether_addr_equal(old->mac, letter->mac))
-		err = add_neighbour(batch, dev, letter->parent, old->mac);
+		err = add_neighbour(dev, letter->parent, old->mac);
 	return err;
 }
 
@@ -167,8 +170,8 @@ static void link_local(struct in6_addr *address, const u8 *mac)
 						   0xff, 0xfe, mac[3], mac[4], mac[5] } };
 }
 
-static int give_ip6(struct sk_buff *batch, const struct net_device *dev,
-		    const struct sfk_identity *old, const struct sfk_letter *letter)
+static int give_ip6(const struct net_device *dev, const struct sfk_identity *old,
+		    const struct sfk_letter *letter)
 {
 	const struct inet6_dev *idev = __in6_dev_get_safely(dev);
 	struct in6_addr address;
@@ -178,20 +181,19 @@ static int give_ip6(struct sk_buff *batch, const struct net_device *dev,
 		return 0;
 	if (letter->prefix6 || had_link_local(old)) {
 		link_local(&address, letter->mac);
-		err = add_ip6(batch, RTM_NEWADDR, dev, &address, 64);
+		err = add_ip6(RTM_NEWADDR, dev, &address, 64);
 	}
 	if (!err && letter->prefix6) {
 		memcpy(&address, letter->address6, sizeof(address));
-		err = add_ip6(batch, RTM_NEWADDR, dev, &address, letter->prefix6);
+		err = add_ip6(RTM_NEWADDR, dev, &address, letter->prefix6);
 	}
 	return err;
 }
 
-static int fill(struct sk_buff *batch, const struct net_device *dev,
-		const struct sfk_identity *old, const struct sfk_letter *letter)
+static int fill(const struct net_device *dev, const struct sfk_identity *old,
+		const struct sfk_letter *letter)
 {
-	return take_old(batch, dev, old) ?: give_ip4(batch, dev, old, letter) ?:
-	       give_ip6(batch, dev, old, letter);
+	return take_old(dev, old) ?: give_ip4(dev, old, letter) ?: give_ip6(dev, old, letter);
 }
 
 /* ---- sending ---- */
@@ -217,19 +219,19 @@ static int read_errors(void)
 int sfk_address_change(struct net_device *dev, const struct sfk_identity *old,
 		       const struct sfk_letter *letter)
 {
-	struct sk_buff *batch = nlmsg_new(BATCH_BYTES, GFP_KERNEL);
-	int err;
+	int err = fill(dev, old, letter);
 
-	if (!batch)
-		return -ENOMEM;
-	err = fill(batch, dev, old, letter);
-	if (err) {
+	if (err == -EMSGSIZE) {
 		nlmsg_free(batch);
-		return err;
+		batch = nlmsg_new(LARGE_BATCH_BYTES, GFP_KERNEL);
+		err = batch ? fill(dev, old, letter) : -ENOMEM;
 	}
+	if (err)
+		return err;
 	NETLINK_CB(batch).portid = port;
 	NETLINK_CB(batch).flags = NETLINK_SKB_DST;	/* it has no file that says who may */
 	err = netlink_unicast(socket->sk, batch, 0, MSG_DONTWAIT);
+	batch = NULL;
 	return err < 0 ? err : read_errors();
 }
 
@@ -245,18 +247,21 @@ int sfk_address_prepare(struct net *net)
 	err = kernel_bind(socket, (struct sockaddr *)&address, sizeof(address));
 	if (!err)
 		err = kernel_getsockname(socket, (struct sockaddr *)&address);
-	if (err < 0) {
-		sfk_address_undo();
-		return err;
+	if (err >= 0) {
+		port = address.nl_pid;
+		batch = nlmsg_new(BATCH_BYTES, GFP_KERNEL);
+		err = batch ? 0 : -ENOMEM;
 	}
-	port = address.nl_pid;
-	return 0;
+	if (err)
+		sfk_address_undo();
+	return err;
 }
 
 void sfk_address_undo(void)
 {
-	if (!socket)
-		return;
-	sock_release(socket);
+	nlmsg_free(batch);
+	batch = NULL;
+	if (socket)
+		sock_release(socket);
 	socket = NULL;
 }

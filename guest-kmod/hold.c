@@ -3,7 +3,9 @@
  * The instant of a clone: every CPU is in stop_machine(), and the parent and each of its clones
  * leave it as who they are.
  */
+#include <linux/cpu.h>
 #include <linux/io.h>
+#include <linux/irqflags.h>
 #include <linux/ktime.h>
 #include <linux/nmi.h>
 #include <linux/stop_machine.h>
@@ -43,7 +45,7 @@ static void become_clone(struct sfk_hold *hold)
 	sfk_nic_forget_parent();
 }
 
-/* What stop_machine() runs, on one CPU while the others wait. */
+/* Runs on one CPU, with interrupts off, while the others wait. */
 static int held(void *data)
 {
 	struct sfk_hold *hold = data;
@@ -70,7 +72,30 @@ static int held(void *data)
 	return err;
 }
 
+/*
+ * Where there is one CPU nobody needs to be stopped: with interrupts off, others are where they were
+ * scheduled away, as in stop_machine(). A clone is itself sooner without a thread to switch from.
+ * Return: false if there are more.
+ */
+static bool hold_alone(struct sfk_hold *hold, int *err)
+{
+	unsigned long flags;
+	bool alone;
+
+	cpus_read_lock();
+	alone = num_online_cpus() == 1;
+	if (alone) {
+		local_irq_save(flags);
+		*err = held(hold);
+		local_irq_restore(flags);
+	}
+	cpus_read_unlock();
+	return alone;
+}
+
 int sfk_hold(struct sfk_hold *hold)
 {
-	return stop_machine(held, hold, NULL);
+	int err;
+
+	return hold_alone(hold, &err) ? err : stop_machine(held, hold, NULL);
 }

@@ -203,24 +203,24 @@ static int set_mac(struct net_device *dev, const u8 *mac)
 /*
  * Where nobody but the stack knows the MAC, what dev_set_mac_address() comes down to: the two
  * protocols that resolve addresses forget whom they know, and with it headers made with the old MAC.
- * The rest is code that a clone would run for the first time, and had to get first.
+ * The rest is code that a clone would run for the first time, and had to get first. ARP forgets all
+ * anyway as the last of the parent's addresses goes.
  */
 static void set_mac_in_stack(struct net_device *dev, const u8 *mac)
 {
 	dev_addr_mod(dev, 0, mac, ETH_ALEN);
 	dev->addr_assign_type = NET_ADDR_SET;
-	neigh_changeaddr(&arp_tbl, dev);
+	if (!parent.count4)
+		neigh_changeaddr(&arp_tbl, dev);
 #if IS_ENABLED(CONFIG_IPV6)
-	neigh_changeaddr(&nd_tbl, dev);
+	if (parent.count6)
+		neigh_changeaddr(&nd_tbl, dev);
 #endif
 }
 
 int sfk_nic_become(const struct sfk_letter *letter)
 {
-	if (!nic)
-		return 0;
-	sfk_gate_purge(nic);
-	if (!sfk_do_readdress || ether_addr_equal(nic->dev_addr, letter->mac))
+	if (!nic || !sfk_do_readdress || ether_addr_equal(nic->dev_addr, letter->mac))
 		return 0;
 	if (!is_valid_ether_addr(letter->mac))
 		return -EADDRNOTAVAIL;
@@ -237,6 +237,10 @@ int sfk_nic_readdress(const struct sfk_letter *letter)
 
 void sfk_nic_speak(void)
 {
+	rtnl_lock();
+	if (nic)
+		sfk_gate_purge(nic);
+	rtnl_unlock();
 	sfk_gate_set(SFK_GATE_CLONE);
 }
 

@@ -115,13 +115,13 @@ void sfk_nic_go_on(void);
 /* held, in a clone: what leaves from now on must not be of who the NIC was until now. */
 void sfk_nic_forget_parent(void);
 
-/* Locked, in a clone: what waited to be sent is gone; the NIC has its MAC. Return: 0 or -errno. */
+/* Locked, in a clone: the NIC has its MAC. Return: 0 or -errno. */
 int sfk_nic_become(const struct sfk_letter *letter);
 
 /* clone: sets addresses, routes and the parent as a neighbour. Return: 0 or -errno. */
 int sfk_nic_readdress(const struct sfk_letter *letter);
 
-/* clone: lets everything through that is not the parent's. */
+/* clone: what waited to be sent is gone; what is not the parent's is let through from here on. */
 void sfk_nic_speak(void);
 
 /* clone: ends the connections of the parent's addresses. Return: how many were TCP. */

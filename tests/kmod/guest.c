@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -20,79 +19,16 @@
 
 #include "guest.h"
 
-/* ---- the module ---- */
-
-static int open_device(void)
-{
-	int fd = open(SFK_DEVICE, O_RDWR | O_CLOEXEC);
-
-	if (fd < 0)
-		fail(SFK_DEVICE);
-	return fd;
-}
-
-static int run_where(int argc, char **argv)
-{
-	struct sfk_where where;
-	int fd = open_device();
-
-	(void)argc;
-	(void)argv;
-	if (ioctl(fd, SFK_WHERE, &where))
-		fail("SFK_WHERE");
-	printf("version=%u gfn=%#llx pages=%llu\n", where.version, where.gfn, where.pages);
-	return 0;
-}
-
-static struct sfk_prepare prepare_of(int argc, char **argv)
-{
-	struct sfk_prepare prepare = { .op = argc > 1 ? strtoull(argv[1], NULL, 0) : 1 };
-
-	if (argc > 2)
-		strncpy(prepare.nic, argv[2], sizeof(prepare.nic) - 1);
-	return prepare;
-}
-
-/* hold OP [NIC] */
-static int run_hold(int argc, char **argv)
-{
-	struct sfk_prepare prepare = prepare_of(argc, argv);
-	struct sfk_held held;
-	int fd = open_device();
-
-	if (ioctl(fd, SFK_PREPARE, &prepare))
-		fail("SFK_PREPARE");
-	if (ioctl(fd, SFK_HOLD, &held))
-		fail("SFK_HOLD");
-	printf("id=%u clone=%u network_error=%d connections=%u addressed_ns=%llu note=%.32s\n",
-	       held.id, held.clone, held.network_error, held.connections, held.addressed_ns,
-	       held.note);
-	return 0;
-}
-
-/* prepare OP [NIC]: and waits to be killed. */
-static int run_prepare(int argc, char **argv)
-{
-	struct sfk_prepare prepare = prepare_of(argc, argv);
-	int fd = open_device();
-
-	if (ioctl(fd, SFK_PREPARE, &prepare))
-		fail("SFK_PREPARE");
-	puts("prepared");
-	fflush(stdout);
-	pause();
-	return 0;
-}
-
 /* ---- which of all ---- */
 
 static const struct {
 	const char *name;
 	int (*run)(int argc, char **argv);
 } programs[] = {
-	{ "where", run_where },
-	{ "hold", run_hold },
-	{ "prepare", run_prepare },
+	{ "where", run_where },	    { "hold", run_hold },   { "prepare", run_prepare },
+	{ "misuse", run_misuse },   { "load", run_load },   { "hoard", run_hoard },
+	{ "churn", run_churn },	    { "flood", run_flood }, { "forge", run_forge },
+	{ "sockets", run_sockets }, { "stream", run_stream },
 };
 
 static int run_program(int argc, char **argv)
@@ -167,10 +103,10 @@ static int open_port(void)
 	return -1;
 }
 
-/* Runs one line. What it leaves in the background must not hold on to the port. */
+/* Runs one line, and buries the orphans of earlier ones. Return: its status. */
 static int run_line(const char *line, int port)
 {
-	pid_t pid = fork();
+	pid_t pid = fork(), ended;
 	int status;
 
 	if (!pid) {
@@ -179,10 +115,9 @@ static int run_line(const char *line, int port)
 		execl("/bin/sh", "sh", "-c", line, NULL);
 		_exit(127);
 	}
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	while (waitpid(-1, NULL, WNOHANG) > 0)
-		;
+	do {
+		ended = waitpid(-1, &status, 0);
+	} while (ended != pid);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 

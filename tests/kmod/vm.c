@@ -256,6 +256,15 @@ void vm_save(struct vm *vm, const char *path)
 
 /* ---- starting and stopping ---- */
 
+static void show_console(const struct vm *vm)
+{
+	_cleanup_free_ char *console = NULL;
+	size_t len;
+
+	if (!io_read_file(vm->console, ROOM, &console, &len))
+		fprintf(stderr, "console: %s\n", console);
+}
+
 static const char *read_output(struct vm *vm, int *status)
 {
 	size_t at = 0;
@@ -278,6 +287,7 @@ static const char *read_output(struct vm *vm, int *status)
 		}
 	}
 	fprintf(stderr, "no end after: %s\n", output);
+	show_console(vm);
 	must(false, "the guest does not answer");
 	return NULL;
 }
