@@ -1,12 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# In the VM: aligns pairs of reads to the genome of the lambda phage, here (0) or in N clones. See compare.sh.
+# In the VM: aligns pairs of reads to the genome of the lambda phage, here (0) or in N clones.
+# See compare.sh.
 set -eu -o pipefail
 cd /data
 pairs=10000
 
-# The pairs from number $1 (0 is the first) to number $2 - 1, as records of SAM. The index is mapped, not read:
-# it is in the page cache, in a clone as well.
+# The pairs from number $1 (0 is the first) to number $2 - 1, as records of SAM. The index is
+# mapped, not read: it is in the page cache, in a clone as well.
 align() {
 	bowtie2-align-s --quiet --mm --no-head -x lambda_virus -1 reads_1.fq -2 reads_2.fq \
 		-s "$1" -u $(($2 - $1))

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# In the VM: has a worker do its work alone, then in 1, 2, 4 and 8 clones, and compares results and times.
+# In the VM: has a worker do its work alone, then in 1, 2, 4 and 8 clones, and compares results and
+# times.
 #
 #   compare.sh WORKER
 #
@@ -10,9 +11,10 @@
 #   WORKER 0          does it in this VM, with the result on standard output
 #   WORKER N          does it in N clones of this VM, with the same result on standard output
 #
-# The results must be equal, byte for byte. It goes to standard output, the story to standard error.
-# PROCESSORS in the environment is how many processors all hosts have together: no number of clones can be
-# faster than so many times.
+# The results must be equal, byte for byte. What they are goes to standard output, the story to
+# standard error. PROCESSORS in the environment is how many processors all hosts have together: no
+# number of clones can be faster than so many times. PARENT_WORKS is 1 if the parent does part of
+# the work that clones do.
 set -u
 worker=$1
 counts='1 2 4 8'
@@ -45,7 +47,7 @@ work() {
 took() { tail -n 1 "$times" | awk '{ printf "%.1f s", $2 }'; }
 
 table() {
-	awk -v processors="${PROCESSORS:-1}" '
+	awk -v processors="${PROCESSORS:-1}" -v parent="${PARENT_WORKS:-0}" '
 	BEGIN {
 		print "  clones   seconds  times as fast  bound"
 		print "  ------  --------  -------------  -----"
@@ -53,7 +55,7 @@ table() {
 	$1 == 0 { alone = $2; printf "  %6s  %8.1f\n", "none", $2; next }
 	{
 		printf "  %6d  %8.1f  %13.2f  %5d\n", $1, $2, alone / ($2 > 0 ? $2 : 0.01),
-			$1 < processors ? $1 : processors
+			$1 + parent < processors ? $1 + parent : processors
 	}
 	END {
 		print "\n  The bound: all hosts together have " processors \
@@ -70,7 +72,7 @@ tell "alone: $(took), $(wc -c <"$results/0") bytes"
 for n in $counts; do
 	tell "in $n clone$([ "$n" = 1 ] || echo s) …"
 	work "$n"
-	cmp -s "$results/0" "$results/$n" || die "the result of $n clones differs from that of the VM alone"
+	cmp -s "$results/0" "$results/$n" || die "in $n the result differs from the VM's own"
 	tell "in $n: $(took), the same result"
 	rm "$results/$n"
 done

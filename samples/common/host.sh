@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash
-# What every sample's run.sh begins with: a cluster of its own, taken down however the sample ends, and a VM in
-# which a worker does its work alone, then in clones.
+# What every sample's run.sh begins with: a cluster of its own, taken down however the sample ends,
+# and a VM in which a worker does its work alone, then in clones.
 #
 # A sample calls, in this order:
 #	need PACKAGE FILE…              what it runs with, and the Debian package that has it
 #	put FILE[:PATH]…                what goes into the VM, as for sfctl run --put
-#	compare RESULT WORKER [SIZE]    all the rest: see compare.sh for what a worker is. RESULT is the name of the
-#	                                file that keeps its output, SIZE the memory of the VM
+#	parent_works                    if the parent does part of the work that clones do
+#	compare RESULT WORKER [SIZE]    all the rest: compare.sh says what a worker is. RESULT names
+#	                                the file that keeps its output, SIZE the memory of the VM
 #
 # SFCTL names the program that was built, OUT a folder for what is left to read.
 set -u
@@ -16,8 +17,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 sample=${here##*/}
 hosts=4
 missing=()	# packages
-puts=()		# options of sfctl run
+options=()	# of sfctl run
 child=		# the sfctl run under way
+mkdir -p "$OUT" || exit 1
 
 say() { printf '%s\n' "$*"; }
 die() { printf '%s: %s\n' "$sample" "$*" >&2; exit 1; }
@@ -36,9 +38,11 @@ put() {
 	local file
 
 	for file in "$@"; do
-		puts+=(--put "$file")
+		options+=(--put "$file")
 	done
 }
+
+parent_works() { options+=(--env PARENT_WORKS=1); }
 
 # Takes the cluster down, however this ends.
 finish() {
@@ -59,7 +63,8 @@ interrupted() {
 
 # Ends with the packages that are missing, if any are.
 all_there() {
-	[ ${#missing[@]} -eq 0 ] || die "missing: apt-get install --no-install-recommends ${missing[*]}"
+	[ ${#missing[@]} -eq 0 ] ||
+		die "missing: apt-get install --no-install-recommends ${missing[*]}"
 	[ "$(id -u)" = 0 ] || die 'needs root'
 }
 
@@ -67,17 +72,16 @@ compare() {
 	local result=$1 worker=$2 memory=${3-512M}
 
 	all_there
-	mkdir -p "$OUT" || exit 1
 	trap finish EXIT
 	trap interrupted INT TERM HUP
 	sfctl cluster up --hosts "$hosts" || { trap - EXIT; exit 1; }
 	# in the background, so that a signal is heard at once
 	sfctl run --progress --no-stdin --mem "$memory" --env PROCESSORS="$(nproc)" \
-		${puts[@]+"${puts[@]}"} --put "$here/../common/compare.sh:/usr/bin/" \
+		${options[@]+"${options[@]}"} --put "$here/../common/compare.sh:/usr/bin/" \
 		--json "$OUT/record.json" -- compare.sh "$worker" >"$OUT/$result" &
 	child=$!
 	wait "$child" || die 'the run failed'
 	child=
 	say
-	say "The result is $OUT/$result; what each clone operation cost is in record.json beside it."
+	say "The result is $OUT/$result, what each clone operation cost in record.json there."
 }
