@@ -4,20 +4,24 @@
  *
  * Nobody has asked for each of them, so nobody's window holds them back. A pace does: for each who
  * wakes up so many pages in a time, as a receiver takes in without losing any. They go out by
- * turns, a few datagrams at a time and at the lowest priority: what a clone waits for comes first.
+ * turns, a few datagrams at a time and at the lowest priority, and never more of them than a slow
+ * wire sends in a moment: what a clone waits for comes first.
  */
 #include <errno.h>
 #include <event2/event.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "common/io.h"
 #include "host/mcdist/endpoint.h"
 
 #define WAKES_MAX 64u			/* at a time; who comes later asks page by page */
-#define DATAGRAMS_AT_ONCE 4u		/* before others have their turn */
-#define PAGE_NS 20000ull		/* for each who wakes up: 200 MB/s */
-#define BEHIND_NS 1000000ull		/* what was not sent in time is not made up for */
+#define DATAGRAMS_AT_ONCE 2u		/* before others have their turn */
+#define PAGE_NS 10000ull		/* for each who wakes up: 400 MB/s */
+#define BEHIND_NS 3000000ull		/* what was not sent in time is made up for, so much of it */
+#define UNSENT_BYTES (256 << 10)	/* 2 ms at 1 Gbit/s */
 #define TICK_MS 1
 
 struct mc_wake {
@@ -65,13 +69,20 @@ static int send_some(struct mc_endpoint *ep, struct mc_wake *w, uint64_t now_ns)
 	return 0;
 }
 
+static bool is_wire_busy(const struct mc_endpoint *ep)
+{
+	int unsent_bytes;
+
+	return ioctl(ep->sock, SIOCOUTQ, &unsent_bytes) == 0 && unsent_bytes > UNSENT_BYTES;
+}
+
 static void on_wake(evutil_socket_t sock, short what, void *arg)
 {
 	struct timeval tick = { .tv_usec = TICK_MS * 1000 };
 	struct mc_endpoint *ep = arg;
 	uint64_t now_ns = io_now_ns();
 	struct mc_wake *w = NULL;
-	bool full = !TAILQ_EMPTY(&ep->debts);
+	bool full = !TAILQ_EMPTY(&ep->debts) || is_wire_busy(ep);
 
 	(void)sock;
 	(void)what;

@@ -21,7 +21,7 @@
 
 #define MEM_WAKE_NS 2000000000ull
 #define MEM_WAKE_PAGES 2048u	/* on a list */
-#define LEFT_OUT 16u		/* one page of so many */
+#define LEFT_OUT 32u		/* one page of so many */
 #define FILL_STEP_PAGES 8u
 
 /* What clones of one snapshot needed. */

@@ -174,9 +174,7 @@ void snap_file_set_dead(struct snap_file *file, const uint64_t *bits)
 	for (uint64_t gfn = 0; gfn < pages; gfn += 64) {
 		uint64_t word = le64toh(bits[gfn / 64]);
 
-		if (pages - gfn < 64)
-			word &= (1ull << (pages - gfn)) - 1;
-		/* a mapping ends with a page: there is room behind the last eight, if they are fewer */
+		/* a mapping ends with a page: there is room behind the last of the map */
 		for (uint64_t i = gfn; word; i += 8, word >>= 8)
 			set_eight_dead((void *)&file->map[i], (uint8_t)word);
 	}

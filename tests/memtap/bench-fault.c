@@ -324,6 +324,53 @@ static json_t *measure_clone_fill(struct stage *s, int dead)
 	return json_pack("{s:f, s:f}", "dead", us, "booted", booted_us);
 }
 
+/* ── waking up ── */
+
+#define WAKE_PAGES 1024u
+#define LOAD_US 50000	/* as long as a descriptor takes to load, or less */
+
+/* Return: ms that a clone's first reads take it, which loads for so long before. */
+static double measure_wake(struct stage *s, bool here, useconds_t load_us)
+{
+	struct test_file f = test_file_create(10, s->home.pages), g = test_file_create(10, f.pages);
+	struct test_host *host = here ? &s->home : &s->away;
+	struct test_vm clone = vm_clone(here ? &f : &g);
+	struct vm_order order = { .op = VM_TOUCH, .threads = 1, .pages = WAKE_PAGES * STEP_PAGES,
+				  .step = STEP_PAGES };
+	uint64_t start;
+
+	must(host_file(&s->home, &f, 0), "file");
+	must(host_file(&s->away, &g, 0), "file");
+	must(vm_give_clone(&clone, host, 10, 10, 0), "clone");
+	vm_wait_protected(&s->parent, true);
+	must(host_arm(&s->home, 10, 10, 0), "arm");
+	if (!here)
+		must(host_begin(&s->away, 10, 10, &s->home, 0), "begin");
+	usleep(load_us);
+	start = io_now_ns();
+	vm_order(&clone, &order);
+	vm_wait(&clone);
+	start = io_now_ns() - start;
+	vm_end(&clone);
+	must(host_clone_gone(host, 10), "clone gone");
+	host_file_gone(&s->away, 10);
+	host_file_gone(&s->home, 10);
+	vm_wait_protected(&s->parent, false);
+	test_file_destroy(&f);
+	test_file_destroy(&g);
+	return (double)start / 1e6;
+}
+
+/* The first clone, and those that know what it needed: at once, and loading meanwhile. */
+static json_t *measure_wakes(struct stage *s)
+{
+	double first = measure_wake(s, false, 0), at_once = measure_wake(s, false, 0);
+	double away = measure_wake(s, false, LOAD_US), here = measure_wake(s, true, LOAD_US);
+
+	return json_pack("{s:f, s:f, s:f, s:f}", "first", first, "at_once", at_once, "away", away,
+			 "here", here);
+}
+
 static const struct argp argp = { option_table, parse_option, NULL,
 				  "Measures remote page faults and how long a parent stands still.",
 				  NULL, NULL, NULL };
@@ -331,7 +378,7 @@ static const struct argp argp = { option_table, parse_option, NULL,
 int main(int argc, char **argv)
 {
 	struct options o = { { NULL, "127.0.0.1" }, { NULL, "127.0.0.1" }, 512 << 8 };
-	json_t *trips, *faults, *arms, *arms_ahead, *arms_dead, *writes, *fill;
+	json_t *trips, *faults, *arms, *arms_ahead, *arms_dead, *writes, *fill, *wakes;
 	struct pair pair;
 	struct stage s;
 	double stream;
@@ -359,14 +406,15 @@ int main(int argc, char **argv)
 	arms_dead = measure_arms(&s, true, dead);
 	writes = measure_all_writes(&s, dead);
 	fill = measure_clone_fill(&s, dead);
-	json_dumpf(json_pack("{s:I, s:o, s:o, s:f, s:f, s:o, s:o, s:o, s:o, s:o}", "mem_mb",
+	wakes = measure_wakes(&s);
+	json_dumpf(json_pack("{s:I, s:o, s:o, s:f, s:f, s:o, s:o, s:o, s:o, s:o, s:o}", "mem_mb",
 			     (json_int_t)(o.pages >> 8), "round_trip_us", trips, "fault_us", faults,
 			     "ratio",
 			     json_real_value(json_object_get(faults, "median")) /
 				     json_real_value(json_object_get(trips, "median")),
 			     "stream_mb_per_s", stream, "arm_ms", arms, "arm_prepared_ms",
 			     arms_ahead, "arm_prepared_dead_ms", arms_dead, "first_write_us", writes,
-			     "clone_write_us", fill),
+			     "clone_write_us", fill, "wake_up_ms", wakes),
 		   stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(4));
 	putchar('\n');
 	stage_destroy(&s);

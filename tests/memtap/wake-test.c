@@ -173,7 +173,7 @@ static void test_what_is_not_needed_goes(void)
 	struct world w = world_create();
 	uint64_t left = 0;
 
-	for (unsigned i = 0; i < 60; i++) {
+	for (unsigned i = 0; i < 100; i++) {
 		struct run r = run_begin(&w, false);
 
 		if (i > 1)
