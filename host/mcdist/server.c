@@ -115,7 +115,8 @@ static ssize_t write_pages(struct mc_server *server, const struct mc_span *span,
 
 	mc_pages_begin(&writer, body, span);
 	for (uint32_t i = 0; i < span->pages; i++) {
-		int got = server->calls->read_page(server->arg, span->gfn + i, mc_pages_room(&writer));
+		int got = server->calls->read_page(server->arg, span->gfn + i,
+						   mc_pages_room(&writer));
 
 		if (got < 0)
 			return got;

@@ -20,7 +20,7 @@
 #define WAKES_MAX 64u			/* at a time; who comes later asks page by page */
 #define DATAGRAMS_AT_ONCE 2u		/* before others have their turn */
 #define PAGE_NS 10000ull		/* for each who wakes up: 400 MB/s */
-#define BEHIND_NS 3000000ull		/* what was not sent in time is made up for, so much of it */
+#define BEHIND_NS 3000000ull		/* what was not sent in time is made up for, so far */
 #define UNSENT_BYTES (256 << 10)	/* 2 ms at 1 Gbit/s */
 #define TICK_MS 1
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The wake-up path: what clones of one parent need in their first moments is much the same each time.
+ * The wake-up path: what clones of a parent need in their first moments is much the same each time.
  *
  * The first pages that clones of a snapshot need, here or on other hosts, are recorded: for
  * MEM_WAKE_NS from the first on. When clones of another snapshot wake up it becomes the parent's
@@ -8,8 +8,8 @@
  * sent the list's pages (host/mcdist/wake.c); for clones here they are copied in the background.
  *
  * A page that was given so is not asked for any more, and nobody knows whether it was needed. So
- * what was on the list stays on it when it was given to somebody; but a part, chosen anew each time,
- * is left out, and comes back if it is asked for.
+ * what was on the list stays on it when it was given to somebody; but a part, chosen anew each
+ * time, is left out, and comes back if it is asked for.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -145,7 +145,7 @@ static bool is_over(const struct mem_record *record)
 	return record->count == MEM_WAKE_PAGES || io_now_ns() - record->first_ns > MEM_WAKE_NS;
 }
 
-/* Clones of `file` wake up: what is known by now of others becomes the list, and their records end. */
+/* Clones of `file` wake up: what is known of others becomes the list, and their records end. */
 static void settle(const struct mem_file *file)
 {
 	struct mem_file *f;

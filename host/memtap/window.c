@@ -21,7 +21,8 @@ int mem_window_open(struct mem_window *window, int fd, uint64_t first, uint64_t 
 	struct stat st;
 	void *at;
 
-	if (!pages || pages > SFK_MAX_WINDOW_PAGES || pages > ram_pages || first > ram_pages - pages)
+	if (!pages || pages > SFK_MAX_WINDOW_PAGES || pages > ram_pages ||
+	    first > ram_pages - pages)
 		return -EINVAL;
 	if (fstat(fd, &st) < 0)
 		return -errno;
@@ -44,11 +45,12 @@ void mem_window_close(struct mem_window *window)
 bool mem_window_is_dead(const struct mem_window *window, uint64_t gfn)
 {
 	const _Atomic uint64_t *words = (const void *)window->rest;
-	uint64_t bit = sfk_gfn(gfn);
+	uint64_t bit = sfk_gfn(gfn), word;
 
 	if (!window->pages || bit / 8 >= (window->pages - 1) * SNAP_PAGE_BYTES)
 		return false;
-	return le64toh(atomic_load_explicit(&words[bit / 64], memory_order_acquire)) >> bit % 64 & 1;
+	word = le64toh(atomic_load_explicit(&words[bit / 64], memory_order_acquire));
+	return word >> bit % 64 & 1;
 }
 
 /* Who the clone is, and what time it is. */

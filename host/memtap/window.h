@@ -17,7 +17,7 @@
 struct mem_window {
 	uint64_t first;		/* page of the file that it begins at */
 	uint64_t pages;		/* 0: there is none */
-	uint8_t *rest;		/* all but the first page: the bitmap, then the first page's image */
+	uint8_t *rest;		/* all but the first page: the bitmap, then the first's image */
 };
 
 /*

@@ -51,7 +51,7 @@ static void *map_shared(int fd, uint64_t bytes, int flags)
 
 static int file_map(struct snap_file *file, int page_fd, int map_fd)
 {
-	/* all of the map, which is small, here and now: no fault in it while a parent stands still */
+	/* all of the map, which is small, here and now, not while a parent stands still */
 	file->map = map_shared(map_fd, file->uffd.pages, MAP_POPULATE);
 	if (!file->map)
 		return -errno;

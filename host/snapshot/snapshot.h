@@ -20,14 +20,14 @@
  *  3. A page of snapshot s at its instant is zeros if it is dead in s; else the one in the first
  *     page file from s on that holds it; else the one in RAM. Only an absent page is ever put in,
  *     and always with that content.
- *  4. A page may be protected although nobody needs it to be (a clone asked for it before the parent
- *     wrote it, or it is dead). Then the parent's write needs no copy.
+ *  4. A page may be protected although nobody needs it to be (a clone asked for it before the
+ *     parent wrote it, or it is dead). Then the parent's write needs no copy.
  *
  * Dead pages. The guest said at the instant of s that a page is free. That is a word about s alone:
  * an older snapshot may need what the page still contains then. So dead is not held: look-ups of
  * older snapshots pass over it, what is to be kept is put into the newest snapshot that needs it,
- * which is then an older one, and so is what is handed down. A dead page stays dead; it is never put
- * in, since clones that map the file may have been given zeros for it.
+ * which is then an older one, and so is what is handed down. A dead page stays dead; it is never
+ * put in, since clones that map the file may have been given zeros for it.
  *
  * Holes of the RAM memfd are pages of zeros. The kernel protects them like others (by PTE markers);
  * at the parent's first write it may fill the hole with zeros before it asks, which reads the same.

@@ -116,7 +116,7 @@ int64_t snap_uffd_zero(const struct snap_uffd *u, uint64_t gfn, uint64_t pages)
 
 int64_t snap_uffd_fill(const struct snap_uffd *u, uint64_t gfn, uint64_t pages)
 {
-	static uint8_t zeros[SNAP_FILL_PAGES * SNAP_PAGE_BYTES];	/* never written: one page */
+	static uint8_t zeros[SNAP_FILL_PAGES * SNAP_PAGE_BYTES];	/* never written */
 	struct uffdio_copy copy = { .dst = address(u, gfn),
 				    .src = (uintptr_t)zeros,
 				    .len = pages << SNAP_PAGE_SHIFT };

@@ -282,7 +282,10 @@ static json_t *measure_all_writes(struct stage *s, int dead)
 	static const struct {
 		uint64_t step;
 		bool armed, dead;
-	} ways[] = { { 1, true, false }, { 2, true, false }, { 1, true, true }, { 1, false, false } };
+	} ways[] = { { 1, true, false },
+		     { 2, true, false },
+		     { 1, true, true },
+		     { 1, false, false } };
 	double us[ARRAY_SIZE(ways)];
 
 	for (unsigned i = 0; i < ARRAY_SIZE(ways); i++) {
@@ -413,8 +416,8 @@ int main(int argc, char **argv)
 			     json_real_value(json_object_get(faults, "median")) /
 				     json_real_value(json_object_get(trips, "median")),
 			     "stream_mb_per_s", stream, "arm_ms", arms, "arm_prepared_ms",
-			     arms_ahead, "arm_prepared_dead_ms", arms_dead, "first_write_us", writes,
-			     "clone_write_us", fill, "wake_up_ms", wakes),
+			     arms_ahead, "arm_prepared_dead_ms", arms_dead, "first_write_us",
+			     writes, "clone_write_us", fill, "wake_up_ms", wakes),
 		   stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(4));
 	putchar('\n');
 	stage_destroy(&s);

@@ -297,7 +297,8 @@ static void test_dead_pages_and_windows_stay(void)
 		{ .op = VM_ZEROS, .threads = 2, .first = FREED, .pages = FREED_COUNT, .step = 1 },
 		{ .op = VM_ZEROS, .threads = 1, .first = WINDOW + 2, .pages = 1, .step = 1 },
 		{ .op = VM_TOUCH, .threads = 1, .first = WINDOW, .pages = 1, .step = 1 },
-		{ .op = VM_ZEROS, .threads = 2, .first = DEAD_FIRST, .pages = DEAD_COUNT, .step = 1 },
+		{ .op = VM_ZEROS, .threads = 2, .first = DEAD_FIRST, .pages = DEAD_COUNT,
+		  .step = 1 },
 	};
 	struct test_host home = host_start(PAGES, 0, NULL);
 	struct test_vm parent = vm_parent(PAGES), clone;

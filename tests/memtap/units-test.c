@@ -265,7 +265,7 @@ static void test_page_file(void)
 	test_file_destroy(&memfds);
 }
 
-/* Every pattern of bits upon every pattern of states, in a RAM that ends in the middle of a word. */
+/* All patterns of bits upon all patterns of states, in a RAM that ends in the middle of a word. */
 static void test_dead_pages(void)
 {
 	static const enum page_state states[] = { PAGE_ABSENT, PAGE_PRESENT, PAGE_ZERO, PAGE_DEAD };

@@ -127,7 +127,9 @@ static void test_freed_while_it_waits(void)
 	struct world *w = begin();
 	struct test_window window = test_window_create(WINDOW, WINDOW_PAGES, 1);
 	struct test_vm clone = vm_clone_with(&cache, &window);
-	struct vm_order order = { .op = VM_ZEROS, .threads = 4, .first = 64, .pages = 4, .step = 1 };
+	struct vm_order order = {
+		.op = VM_ZEROS, .threads = 4, .first = 64, .pages = 4, .step = 1
+	};
 
 	CU_ASSERT_EQUAL(host_file(&away, &cache, 0), 0);
 	CU_ASSERT_EQUAL(vm_give_clone(&clone, &away, 0, 5, 0), 0);
