@@ -68,10 +68,19 @@ all_there() {
 	[ "$(id -u)" = 0 ] || die 'needs root'
 }
 
+introduce() {
+	head -n 1 "$here/README"
+	say "A VM does it alone, then in clones of itself on $hosts hosts, which are all this machine."
+	awk '$1 >= 1 {
+		print "It does other work as well (load " $1 "), which will show in the times."
+	}' /proc/loadavg
+}
+
 compare() {
 	local result=$1 worker=$2 memory=${3-512M}
 
 	all_there
+	introduce
 	trap finish EXIT
 	trap interrupted INT TERM HUP
 	sfctl cluster up --hosts "$hosts" || { trap - EXIT; exit 1; }
