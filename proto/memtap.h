@@ -38,8 +38,9 @@
  *             letter set to the time of that moment. The others, the bitmap, are there. A page that
  *             is absent and whose bit is set is given as zeros, to this clone alone.
  *
- * Dead pages and zeros are given in runs, up to MEMTAP_ZERO_RUN pages with one fault: the first
- * touch of memory that nobody used costs about what it costs in a VM that was booted.
+ * Dead pages and zeros are given in runs, up to MEMTAP_ZERO_RUN pages with one fault; to a clone that
+ * writes as memory, in runs that grow as it goes on. So the first touch of memory that nobody used
+ * costs no more than in a VM that was booted.
  *
  * The wake-up path. memtap at home remembers which pages of a snapshot clones asked for in its
  * first moments. At the next snapshot of the same parent they are sent to every host that begins,
