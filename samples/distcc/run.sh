@@ -11,16 +11,16 @@ need make /usr/bin/make
 need zlib1g-dev "$source/gun.c" /usr/include/zlib.h
 all_there
 
-# What they include with the options of the Makefile, and nothing else of /usr/include.
+# What they include with the options of programs.mk, and nothing else of /usr/include.
 headers() {
-	gcc "$(sed -n 's/^CFLAGS = //p' "$here/Makefile")" -M "$source"/*.c 2>/dev/null |
+	gcc "$(sed -n 's/^CFLAGS = //p' "$here/programs.mk")" -M "$source"/*.c 2>/dev/null |
 		tr -s ' \\' '\n' | grep '^/usr/.*\.h$' | sort -u
 }
 
 for program in distcc distccd gcc as make; do
 	put "/usr/bin/$program:/usr/bin/"
 done
-put "$compiler:$compiler" "$source:/data" "$here/Makefile:/data/" "$here/build.sh:/usr/bin/"
+put "$compiler:$compiler" "$source:/data" "$here/programs.mk:/data/Makefile" "$here/build.sh:/usr/bin/"
 while read -r header; do
 	put "$header:$(readlink -m "$header")"
 done < <(headers)
