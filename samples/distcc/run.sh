@@ -20,7 +20,8 @@ headers() {
 for program in distcc distccd gcc as make; do
 	put "/usr/bin/$program:/usr/bin/"
 done
-put "$compiler:$compiler" "$source:/data" "$here/programs.mk:/data/Makefile" "$here/build.sh:/usr/bin/"
+put "$compiler:$compiler" "$source:/data" "$here/programs.mk:/data/Makefile" \
+	"$here/build.sh:/usr/bin/"
 while read -r header; do
 	put "$header:$(readlink -m "$header")"
 done < <(headers)
