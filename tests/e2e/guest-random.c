@@ -22,6 +22,7 @@
 
 #define DRAWS (1u << 16)
 #define MORE 64u	/* drawn after the call came back, at least */
+#define EVERY_NS 50000	/* so that there is room for some seconds, on a machine that is busy */
 
 struct draw {
 	uint64_t ns, value;
@@ -49,8 +50,11 @@ static void *keep_drawing(void *arg)
 {
 	(void)arg;
 	while (drawn < kept_from || drawn - kept_from < DRAWS) {
+		uint64_t next_ns = now_ns() + EVERY_NS;
 		struct draw d;
 
+		while (now_ns() < next_ns)
+			;
 		if (getrandom(&d.value, sizeof(d.value), 0) != sizeof(d.value))
 			abort();
 		d.ns = now_ns();
