@@ -7,9 +7,12 @@
  * is lost. In a clone it lets through, for ever, only what is not the parent's: a program that had
  * half built a packet, or a socket nobody thought of, cannot get it out later.
  *
- * Frames that had passed the hook before the instant wait in the queues in front of the driver.
- * They stay there, by the bit that is also used to lock a queue, until they are thrown away.
+ * Frames that have passed the hook wait in queues in front of the driver, and then for the device.
+ * Before a hold the queues are frozen, by the bit that is also used to lock them, and what the device
+ * has is waited for while everything else runs. So what is there at the instant is still ours: the
+ * parent sends it, a clone throws it away.
  */
+#include <linux/delay.h>
 #include <linux/etherdevice.h>
 #include <linux/if_arp.h>
 #include <linux/if_vlan.h>
@@ -17,10 +20,16 @@
 #include <linux/ipv6.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter_netdev.h>
+#include <linux/timekeeping.h>
+#include <linux/virtio.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
 #include <net/ipv6.h>
 #include <net/sch_generic.h>
 
 #include "snowflock.h"
+
+#define DRAIN_LIMIT_NS (20 * NSEC_PER_MSEC)	/* a device that is stuck is not waited for */
 
 static enum sfk_gate gate = SFK_GATE_OPEN;
 static const struct sfk_identity *silent;
@@ -166,21 +175,66 @@ void sfk_gate_keep_silent(const struct sfk_identity *parent)
 	silent = parent;
 }
 
-void sfk_gate_freeze(struct net_device *dev)
+/* Return: true if the device has sent all that was given to this queue of its. */
+static bool is_drained(struct virtqueue *queue)
 {
-	unsigned int i;
+	const struct vring *ring = virtqueue_get_vring(queue);
 
-	for (i = 0; sfk_do_gate && i < dev->num_tx_queues; i++)
-		set_bit(__QUEUE_STATE_FROZEN, &netdev_get_tx_queue(dev, i)->state);
+	return READ_ONCE(ring->avail->idx) == READ_ONCE(ring->used->idx);
 }
 
-void sfk_gate_purge(struct net_device *dev)
+static bool all_drained(struct virtio_device *device)
+{
+	struct virtqueue *queue;
+	bool all = true;
+
+	spin_lock(&device->vqs_list_lock);
+	list_for_each_entry(queue, &device->vqs, list) {
+		if (!strncmp(queue->name, "output", strlen("output")))
+			all &= is_drained(queue);
+	}
+	spin_unlock(&device->vqs_list_lock);
+	return all;
+}
+
+/* Other devices than virtio's are not known to leave frames for later. */
+static void drain(struct net_device *dev)
+{
+	struct virtio_device *device = sfk_nic_virtio(dev);
+	u64 until_ns = ktime_get_ns() + DRAIN_LIMIT_NS;
+
+	if (!device || virtio_has_feature(device, VIRTIO_F_RING_PACKED))
+		return;
+	while (!all_drained(device) && ktime_get_ns() < until_ns)
+		usleep_range(50, 100);
+}
+
+void sfk_gate_freeze(struct net_device *dev)
 {
 	unsigned int i;
 
 	if (!sfk_do_gate)
 		return;
-	qdisc_reset_all_tx_gt(dev, 0);
+	for (i = 0; i < dev->num_tx_queues; i++) {
+		struct netdev_queue *queue = netdev_get_tx_queue(dev, i);
+
+		__netif_tx_lock_bh(queue);	/* nobody is beyond the bit */
+		set_bit(__QUEUE_STATE_FROZEN, &queue->state);
+		__netif_tx_unlock_bh(queue);
+	}
+	drain(dev);
+}
+
+void sfk_gate_purge(struct net_device *dev)
+{
+	if (sfk_do_gate)
+		qdisc_reset_all_tx_gt(dev, 0);
+}
+
+void sfk_gate_thaw(struct net_device *dev)
+{
+	unsigned int i;
+
 	for (i = 0; i < dev->num_tx_queues; i++) {
 		struct netdev_queue *queue = netdev_get_tx_queue(dev, i);
 

@@ -2,12 +2,14 @@
 /*
  * The device: one process prepares, the same holds; all is undone when it has, or closes.
  */
+#include <linux/capability.h>
 #include <linux/fs.h>
 #include <linux/io.h>
 #include <linux/ioport.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/timekeeping.h>
 #include <linux/uaccess.h>
@@ -71,6 +73,8 @@ static long do_prepare(struct file *file, void __user *user)
 		return -EFAULT;
 	if (!prepare.op)
 		return -EINVAL;
+	if (!capable(CAP_SYS_ADMIN))
+		return -EPERM;
 	if (strnlen(prepare.nic, sizeof(prepare.nic)) == sizeof(prepare.nic))
 		return -ENODEV;
 	mutex_lock(&lock);
@@ -101,6 +105,23 @@ static void settle(const struct sfk_hold *hold, int mac_error, struct sfk_held *
 	result->connections = sfk_nic_end_connections();
 }
 
+/*
+ * While it holds, and until a clone is itself, nobody else is more urgent than this process.
+ * Return: true if that had to be made so.
+ */
+static bool hurry(void)
+{
+	if (current->policy != SCHED_NORMAL)
+		return false;
+	sched_set_fifo_low(current);
+	return true;
+}
+
+static void stop_hurrying(void)
+{
+	sched_set_normal(current, task_nice(current));
+}
+
 /* Return: 0 and *result filled, or -errno. */
 static int hold_guest(struct sfk_held *result)
 {
@@ -114,7 +135,7 @@ static int hold_guest(struct sfk_held *result)
 		is_clone = true;
 		mac_error = sfk_nic_become(&hold.letter);
 	}
-	sfk_nic_unlock();
+	sfk_nic_unlock(hold.clone);
 	if (hold.clone)
 		settle(&hold, mac_error, result);
 	else if (!err)
@@ -137,8 +158,12 @@ static long do_hold(struct file *file, void __user *user)
 		return -ENOMEM;
 	mutex_lock(&lock);
 	if (holder == file) {
+		bool hurried = hurry();
+
 		err = hold_guest(result);
 		undo();
+		if (hurried)
+			stop_hurrying();
 	}
 	mutex_unlock(&lock);
 	if (!err && copy_to_user(user, result, sizeof(*result)))

@@ -109,10 +109,14 @@ void sfk_nic_exit(void)
 void sfk_nic_lock(void)
 {
 	rtnl_lock();
+	if (nic)
+		sfk_gate_freeze(nic);
 }
 
-void sfk_nic_unlock(void)
+void sfk_nic_unlock(bool clone)
 {
+	if (nic && !clone)
+		sfk_gate_thaw(nic);
 	rtnl_unlock();
 }
 
@@ -165,22 +169,26 @@ void sfk_nic_forget_parent(void)
 	note_ip4(&parent, nic);
 	note_ip6(&parent, nic);
 	sfk_gate_keep_silent(&parent);
-	sfk_gate_freeze(nic);
 }
 
 /* ---- in a clone ---- */
 
+struct virtio_device *sfk_nic_virtio(const struct net_device *dev)
+{
+	struct device *device = dev->dev.parent;
+
+	if (!device || !device->bus || strcmp(device->bus->name, "virtio"))
+		return NULL;
+	return dev_to_virtio(device);
+}
+
 /* Return: true if the device itself looks at MACs, so that it has to be told of another. */
 static bool device_filters(const struct net_device *dev)
 {
-	struct device *device = dev->dev.parent;
-	struct virtio_device *virtio;
+	struct virtio_device *device = sfk_nic_virtio(dev);
 
-	if (!device || !device->bus || strcmp(device->bus->name, "virtio"))
-		return true;
-	virtio = dev_to_virtio(device);
-	return virtio_has_feature(virtio, VIRTIO_NET_F_CTRL_RX) ||
-	       virtio_has_feature(virtio, VIRTIO_NET_F_CTRL_MAC_ADDR);
+	return !device || virtio_has_feature(device, VIRTIO_NET_F_CTRL_RX) ||
+	       virtio_has_feature(device, VIRTIO_NET_F_CTRL_MAC_ADDR);
 }
 
 /* The way that every device knows. */
@@ -238,8 +246,10 @@ int sfk_nic_readdress(const struct sfk_letter *letter)
 void sfk_nic_speak(void)
 {
 	rtnl_lock();
-	if (nic)
+	if (nic) {
 		sfk_gate_purge(nic);
+		sfk_gate_thaw(nic);
+	}
 	rtnl_unlock();
 	sfk_gate_set(SFK_GATE_CLONE);
 }

@@ -18,6 +18,8 @@
 
 #include "proto/kmod.h"
 
+struct virtio_device;
+
 /* ---- window.c: the pages that the host reads and writes ---- */
 
 int sfk_window_create(void);
@@ -93,6 +95,9 @@ struct sfk_identity {
 	} ip6[SFK_MAX_ADDRESSES];
 };
 
+/* Return: the virtio device behind the interface; NULL if it is another. */
+struct virtio_device *sfk_nic_virtio(const struct net_device *dev);
+
 int sfk_nic_init(void);
 void sfk_nic_exit(void);
 
@@ -102,9 +107,12 @@ int sfk_nic_prepare(const char *name);
 /* What SFK_PREPARE made for one hold is no longer needed. */
 void sfk_nic_undo(void);
 
-/* Around a hold: nobody else changes interfaces meanwhile, and all of us see the same one. */
+/*
+ * Around a hold: nobody else changes interfaces meanwhile, and nothing is under way to the device.
+ * What waits for it goes on in the parent, and in a clone stays until sfk_nic_speak().
+ */
 void sfk_nic_lock(void);
-void sfk_nic_unlock(void);
+void sfk_nic_unlock(bool clone);
 
 /* held: nothing leaves through the NIC. */
 void sfk_nic_quiet(void);
@@ -145,11 +153,14 @@ enum sfk_gate sfk_gate_set(enum sfk_gate mode);
 /* held: `parent` is whom SFK_GATE_CLONE keeps silent; it stays in place as long as the gate. */
 void sfk_gate_keep_silent(const struct sfk_identity *parent);
 
-/* held: frames that passed the gate already go no further. */
+/* Locked: frames that passed the gate go no further; what the device has already is sent. */
 void sfk_gate_freeze(struct net_device *dev);
 
-/* Locked: drops these frames, and lets others go. */
+/* Locked: drops the frames that go no further. */
 void sfk_gate_purge(struct net_device *dev);
+
+/* Locked: frames go again. */
+void sfk_gate_thaw(struct net_device *dev);
 
 /* ---- address.c: a NIC's addresses, by rtnetlink ---- */
 

@@ -111,7 +111,7 @@ static void add_machine(struct arguments *a, const struct vm_config *c, const st
 	arg(a, "-cpu");
 	arg(a, "Nehalem");
 	arg(a, "-smp");
-	arg(a, "2");
+	arg(a, c->one_cpu ? "1" : "2");
 	arg(a, "-m");
 	arg(a, "%uM", ram_mib);
 	arg(a, "-nodefaults");
@@ -292,6 +292,26 @@ static const char *read_output(struct vm *vm, int *status)
 	return NULL;
 }
 
+/* Ends the program if that is why QEMU ended. */
+static bool no_qemu(int status)
+{
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+		exit(77);
+	return false;
+}
+
+static void need_module(struct vm *vm)
+{
+	int status;
+
+	vm_try(vm, &status, "[ -e /usr/lib/modules/snowflock.ko ]");
+	if (!status)
+		return;
+	fprintf(stderr, "the guest's image has no kernel module\n");
+	vm_kill(vm);
+	exit(77);
+}
+
 struct vm *vm_start(const struct vm_config *config)
 {
 	unsigned ram_mib = config->ram_mib ? config->ram_mib : DEFAULT_RAM_MIB;
@@ -323,10 +343,15 @@ struct vm *vm_start(const struct vm_config *config)
 	close(w.wire);
 	if (config->nic)
 		vm->frames = frames_start(vm->wire);
-	must(read_until(vm->qmp, greeting, sizeof(greeting), "\"QMP\"", NULL), "QEMU");
+	if (!read_until(vm->qmp, greeting, sizeof(greeting), "\"QMP\"", NULL))
+		must(waitpid(vm->pid, &status, 0) < 0 || no_qemu(status), "QEMU");
 	vm_qmp(vm, "{\"execute\":\"qmp_capabilities\"}");
-	if (!config->save)
+	if (!config->save) {
 		read_output(vm, &status);
+		need_module(vm);
+	}
+	while (config->save && !strstr(vm_qmp(vm, "{\"execute\":\"query-status\"}"), "paused"))
+		poll(NULL, 0, 20);
 	return vm;
 }
 
@@ -425,6 +450,23 @@ const char *vm_try(struct vm *vm, int *status, const char *format, ...)
 	begin(vm, format, args);
 	va_end(args);
 	return read_output(vm, status);
+}
+
+void vm_spawn(struct vm *vm, const char *format, ...)
+{
+	_cleanup_free_ char *command = NULL;
+	va_list args;
+	int status;
+
+	va_start(args, format);
+	must(vasprintf(&command, format, args) >= 0, "memory");
+	va_end(args);
+	vm_try(vm, &status, "rm -f /tmp/ready; %s >/tmp/out.$$ 2>&1 & until [ -e /tmp/ready ]; do "
+	       "kill -0 $! 2>/dev/null || { cat /tmp/out.$$; exit 1; }; done; mv /tmp/out.$$ /tmp/out",
+	       command);
+	if (status)
+		fprintf(stderr, "%s: %s\n", command, output);
+	CU_ASSERT_EQUAL_FATAL(status, 0);
 }
 
 long long vm_number(const char *text, const char *name)

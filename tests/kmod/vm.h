@@ -14,13 +14,14 @@
 
 #include "proto/kmod.h"
 
-#define VM_WAIT_MS 60000	/* for what comes soon on a machine that is not busy */
+#define VM_WAIT_MS 300000	/* for what comes soon on a machine that is not busy */
 
 struct vm_config {
 	const char *cmdline;	/* added to what every guest gets; NULL: nothing */
 	const char *nic;	/* options of the NIC, as in ",ctrl_rx=off"; NULL: no NIC */
-	const char *save;	/* file of a saved state to begin with; NULL: boots */
+	const char *save;	/* file of a saved state to begin with, stopped; NULL: boots */
 	unsigned ram_mib;	/* 0: 256 */
+	bool one_cpu;
 	bool no_doorbell;
 	bool no_generation;	/* no device that tells of VM generations */
 	bool no_outside;	/* nobody but the test at the other end of the NIC */
@@ -58,6 +59,11 @@ const char *vm_run(struct vm *vm, const char *format, ...) __attribute__((format
 /* The same, any status. */
 const char *vm_try(struct vm *vm, int *status, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+/*
+ * Starts a program in the background, and waits until it says that it is ready. /tmp/out in the guest
+ * has what it writes.
+ */
+void vm_spawn(struct vm *vm, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Return: the number after "name=" in a command's output; fails the test if there is none. */
 long long vm_number(const char *output, const char *name);
