@@ -19,7 +19,7 @@
 bool sfk_do_gate = true, sfk_do_readdress = true, sfk_do_connections = true, sfk_do_reseed = true,
      sfk_do_hints = true, sfk_do_later = true, sfk_do_clock = true;
 unsigned int sfk_wait_s = SFK_WAIT_S;
-static unsigned int id;
+static unsigned int id, addressed_us;
 
 module_param_named(gate, sfk_do_gate, bool, 0644);
 MODULE_PARM_DESC(gate, "nothing leaves a clone under its parent's name");
@@ -39,6 +39,8 @@ module_param_named(wait_s, sfk_wait_s, uint, 0644);
 MODULE_PARM_DESC(wait_s, "seconds until the guest goes on without an answer from its host");
 module_param(id, uint, 0444);
 MODULE_PARM_DESC(id, "of this VM among its clones; 0: it was booted");
+module_param(addressed_us, uint, 0444);
+MODULE_PARM_DESC(addressed_us, "of a clone, microseconds from its first moment to addresses in place");
 
 /* Protects all that is below, and what the other files keep between SFK_PREPARE and SFK_HOLD. */
 static DEFINE_MUTEX(lock);
@@ -98,6 +100,7 @@ static void settle(const struct sfk_hold *hold, int mac_error, struct sfk_held *
 	int err = sfk_nic_readdress(&hold->letter);
 
 	result->addressed_ns = ktime_get_mono_fast_ns() - hold->letter_ns;
+	addressed_us = (unsigned int)(result->addressed_ns / NSEC_PER_USEC);
 	result->network_error = -(mac_error ?: err);
 	sfk_fork_set_clock(&hold->letter, hold->letter_ns, true);
 	sfk_fork_notify();
