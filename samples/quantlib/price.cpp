@@ -6,8 +6,8 @@
  *
  * The options are American puts, Asian calls and barrier calls on a share. Each is priced by
  * simulation, with a seed of its own, so that its price does not depend on who computes it, or
- * when. They are discounted on a curve made of prices that US Treasury bills and bonds had on
- * 18 September 2008.
+ * when. They are discounted on a curve. The book, and the quotes of bills and bonds behind the
+ * curve, are made up in the manner of QuantLib's own examples.
  *
  * The parent makes curve and book before it clones. A clone finds them in the memory it was born
  * with, prices every Nth option, beginning with its own number, and hands in an array of prices.
@@ -73,11 +73,11 @@ struct Bill {
 };
 const Bill bills[] = { { 0.0096, 3 }, { 0.0145, 6 }, { 0.0194, 12 } };
 
-struct TreasuryBond {
+struct Bond {
 	ql::Date issued, matures;
 	double coupon, quote;
 };
-const TreasuryBond bonds[] = {
+const Bond bonds[] = {
 	{ { 15, ql::March, 2005 }, { 31, ql::August, 2010 }, 0.02375, 100.390625 },
 	{ { 15, ql::June, 2005 }, { 31, ql::August, 2011 }, 0.04625, 106.21875 },
 	{ { 30, ql::June, 2006 }, { 31, ql::August, 2013 }, 0.03125, 100.59375 },
@@ -100,7 +100,7 @@ shared_ptr<ql::YieldTermStructure> make_curve()
 		helpers.push_back(ql::ext::make_shared<ql::DepositRateHelper>(
 			quote(bill.rate), bill.months * ql::Months, 3, ql::TARGET(),
 			ql::ModifiedFollowing, true, ql::Actual365Fixed()));
-	for (const TreasuryBond &bond : bonds) {
+	for (const Bond &bond : bonds) {
 		const ql::Schedule schedule(bond.issued, bond.matures, ql::Period(ql::Semiannual),
 					    calendar, ql::Unadjusted, ql::Unadjusted,
 					    ql::DateGeneration::Backward, false);
