@@ -2,9 +2,9 @@
 /*
  * Connections that a clone inherits are its parent's: here they end, with an error, at once.
  *
- * That goes by the local address. What listens, what is on loopback and UNIX sockets have no address
- * of the NIC's and stay. A connected UDP socket loses its peer and hears of it once; one that is
- * merely bound has no conversation to end.
+ * That goes by the local address. What listens, what is on loopback and UNIX sockets have no
+ * address of the NIC's and stay. A connected UDP socket loses its peer and hears of it once; one
+ * that is merely bound has no conversation to end.
  */
 #include <linux/errno.h>
 #include <linux/ipv6.h>

@@ -4,8 +4,8 @@
  *
  * The first are found in the page allocator's lists of free blocks, while nobody can take one out.
  * The largest blocks come first: they are few and have most of the memory, so what does not fit
- * into the time that a parent may be held is little. (Free pages that CPUs keep for themselves are
- * not looked for at all.) The others are told by a tracepoint, before the allocator has the page.
+ * into the time that a parent may be held is little. Free pages that CPUs keep at hand for themselves
+ * come last. The others are told by a tracepoint, before the allocator has the page.
  *
  * With page_poison=1 the allocator checks that free pages still have the pattern it filled them
  * with, so none is dead. With init_on_free=1 it counts on zeros, which dead pages become.
@@ -36,19 +36,23 @@ struct walk {
 };
 
 /* Return: false if time is over. */
+static bool declare_block(struct walk *walk, const struct page *page, unsigned int order)
+{
+	unsigned long pfn = page_to_pfn(page);
+
+	if (pfn + (1ul << order) <= bitmap_bits) {
+		bitmap_set(bitmap, pfn, 1u << order);
+		walk->dead += 1ul << order;
+	}
+	return ++walk->blocks % BLOCKS_BETWEEN_LOOKS || ktime_get_mono_fast_ns() <= walk->until_ns;
+}
+
 static bool declare_list(struct walk *walk, const struct list_head *list, unsigned int order)
 {
 	const struct page *page;
 
-	list_for_each_entry(page, list, lru) {
-		unsigned long pfn = page_to_pfn(page);
-
-		if (pfn + (1ul << order) <= bitmap_bits) {
-			bitmap_set(bitmap, pfn, 1u << order);
-			walk->dead += 1ul << order;
-		}
-		if (++walk->blocks % BLOCKS_BETWEEN_LOOKS == 0 &&
-		    ktime_get_mono_fast_ns() > walk->until_ns)
+	list_for_each_entry(page, list, buddy_list) {
+		if (!declare_block(walk, page, order))
 			return false;
 	}
 	return true;
@@ -80,6 +84,42 @@ static bool declare_order(struct walk *walk, unsigned int order)
 	return true;
 }
 
+/* What one CPU keeps: lists of each type for small blocks, then those of the size of a huge page. */
+static bool declare_cpu(struct walk *walk, const struct per_cpu_pages *kept)
+{
+	const struct page *page;
+	unsigned int i;
+
+	for (i = 0; i < NR_PCP_LISTS; i++) {
+		unsigned int order = i < NR_LOWORDER_PCP_LISTS ? i / MIGRATE_PCPTYPES :
+								 pageblock_order;
+
+		list_for_each_entry(page, &kept->lists[i], pcp_list) {
+			if (!declare_block(walk, page, order))
+				return false;
+		}
+	}
+	return true;
+}
+
+static void declare_cpus(struct walk *walk)
+{
+	int nid, i, cpu;
+
+	for_each_online_node(nid) {
+		for (i = 0; i < MAX_NR_ZONES; i++) {
+			struct zone *zone = &NODE_DATA(nid)->node_zones[i];
+
+			for_each_online_cpu(cpu) {
+				if (populated_zone(zone) &&
+				    !declare_cpu(walk, per_cpu_ptr(zone->per_cpu_pageset, cpu)))
+					return;
+			}
+		}
+	}
+}
+
+/* The allocator's locks are not held by anybody: nobody is scheduled away with one. */
 u64 sfk_dead_declare(void)
 {
 	struct walk walk = { .until_ns = ktime_get_mono_fast_ns() + BUDGET_NS };
@@ -87,8 +127,10 @@ u64 sfk_dead_declare(void)
 
 	if (!sfk_do_hints || page_poisoning_enabled_static())
 		return 0;
-	while (order-- > 0 && declare_order(&walk, order))
-		;
+	while (order > 0 && declare_order(&walk, order - 1))
+		order--;
+	if (!order)
+		declare_cpus(&walk);
 	return walk.dead;
 }
 
@@ -99,12 +141,13 @@ static void notrace probe_page_free(void *data, struct page *page, unsigned int 
 {
 	unsigned long pfn = page_to_pfn(page);
 	unsigned long pages = 1ul << order;
-	unsigned long *word = bitmap + BIT_WORD(pfn);
+	unsigned long *word = bitmap + BIT_WORD(pfn), bits;
 
 	if (likely(!READ_ONCE(recording)) || pfn + pages > bitmap_bits)
 		return;
 	if (pages < BITS_PER_LONG) {
-		atomic_long_or(((1ul << pages) - 1) << (pfn % BITS_PER_LONG), (atomic_long_t *)word);
+		bits = ((1ul << pages) - 1) << (pfn % BITS_PER_LONG);
+		atomic_long_or(bits, (atomic_long_t *)word);
 		return;
 	}
 	for (; pages; pages -= BITS_PER_LONG)

@@ -3,11 +3,11 @@
  * What has to be new after a fork of the whole machine: random numbers, and the time of day.
  *
  * The kernel makes new keys for its random numbers when it hears of another VM generation, from a
- * device of the hypervisor: by an interrupt, ACPI's interpreter and a work queue. Until then a clone
- * would draw what its siblings draw. So here it is done in the instant itself, with entropy from the
- * host; making new keys is not exported, but is an ioctl of /dev/urandom, for which nothing but the
- * file is needed. The device is told afterwards, for the sake of the others who listen, directly
- * and without its interrupt: interpreting AML costs a clone milliseconds just then.
+ * device of the hypervisor: by an interrupt, ACPI's interpreter and a work queue. Until then a
+ * clone would draw what its siblings draw. So here it is done in the instant itself, with entropy
+ * from the host; making new keys is not exported, but is an ioctl of /dev/urandom, for which nothing
+ * but the file is needed. The device is told afterwards, for the sake of the others who listen,
+ * directly and without its interrupt: interpreting AML costs a clone milliseconds just then.
  */
 #include <linux/acpi.h>
 #include <linux/err.h>

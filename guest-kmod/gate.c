@@ -8,9 +8,9 @@
  * half built a packet, or a socket nobody thought of, cannot get it out later.
  *
  * Frames that have passed the hook wait in queues in front of the driver, and then for the device.
- * Before a hold the queues are frozen, by the bit that is also used to lock them, and what the device
- * has is waited for while everything else runs. So what is there at the instant is still ours: the
- * parent sends it, a clone throws it away.
+ * Before a hold the queues are frozen, by the bit that is also used to lock them, and what the
+ * device has is waited for while everything else runs. So what is there at the instant is still
+ * ours: the parent sends it, a clone throws it away.
  */
 #include <linux/delay.h>
 #include <linux/etherdevice.h>

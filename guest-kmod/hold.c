@@ -73,8 +73,9 @@ static int held(void *data)
 }
 
 /*
- * Where there is one CPU nobody needs to be stopped: with interrupts off, others are where they were
- * scheduled away, as in stop_machine(). A clone is itself sooner without a thread to switch from.
+ * Where there is one CPU nobody needs to be stopped: with interrupts off, others are where they
+ * were scheduled away, as in stop_machine(). A clone is itself sooner without a thread to switch
+ * from.
  * Return: false if there are more.
  */
 static bool hold_alone(struct sfk_hold *hold, int *err)

@@ -40,7 +40,7 @@ MODULE_PARM_DESC(wait_s, "seconds until the guest goes on without an answer from
 module_param(id, uint, 0444);
 MODULE_PARM_DESC(id, "of this VM among its clones; 0: it was booted");
 module_param(addressed_us, uint, 0444);
-MODULE_PARM_DESC(addressed_us, "of a clone, microseconds from its first moment to addresses in place");
+MODULE_PARM_DESC(addressed_us, "microseconds from a clone's first moment to addresses in place");
 
 /* Protects all that is below, and what the other files keep between SFK_PREPARE and SFK_HOLD. */
 static DEFINE_MUTEX(lock);

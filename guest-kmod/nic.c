@@ -3,9 +3,9 @@
  * The interface on the clones' segment: which one it is, who it was, and how it becomes another.
  *
  * Nothing is announced. A clone's MAC follows from its ID, so what others remember of an earlier
- * clone with that ID is still true; nobody has yet heard of an ID that is new; and what was known of
- * the parent stays true, since the parent has it still. The first frame teaches the bridges the way.
- * Broadcasts would wake every sibling in the moment when each of them is busiest.
+ * clone with that ID is still true; nobody has yet heard of an ID that is new; and what was known
+ * of the parent stays true, since the parent has it still. The first frame teaches the bridges the
+ * way. Broadcasts would wake every sibling in the moment when each of them is busiest.
  */
 #include <linux/etherdevice.h>
 #include <linux/if_arp.h>
@@ -210,9 +210,9 @@ static int set_mac(struct net_device *dev, const u8 *mac)
 
 /*
  * Where nobody but the stack knows the MAC, what dev_set_mac_address() comes down to: the two
- * protocols that resolve addresses forget whom they know, and with it headers made with the old MAC.
- * The rest is code that a clone would run for the first time, and had to get first. ARP forgets all
- * anyway as the last of the parent's addresses goes.
+ * protocols that resolve addresses forget whom they know, and with it headers made with the old
+ * MAC. The rest is code that a clone would run for the first time, and had to get first. ARP
+ * forgets all anyway as the last of the parent's addresses goes.
  */
 static void set_mac_in_stack(struct net_device *dev, const u8 *mac)
 {

@@ -195,7 +195,7 @@ void sfk_fork_notify(void);
  */
 void sfk_fork_set_clock(const struct sfk_letter *letter, u64 letter_ns, bool exact);
 
-/* ---- main.c: switches, for tests and for finding faults; all on unless somebody wrote otherwise ---- */
+/* ---- main.c: switches, for tests and for finding faults; all on, or the default ---- */
 
 extern bool sfk_do_gate, sfk_do_readdress, sfk_do_connections, sfk_do_reseed, sfk_do_hints,
 	sfk_do_later, sfk_do_clock;

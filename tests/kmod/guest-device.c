@@ -81,9 +81,10 @@ int run_hold(int argc, char **argv)
 		fail("SFK_HOLD");
 	if (getrandom(random, sizeof(random), 0) != sizeof(random))
 		fail("getrandom");
-	printf("id=%u clone=%u network_error=%d connections=%u addressed_ns=%llu note=%.32s random=",
+	printf("id=%u clone=%u network_error=%d connections=%u addressed_ns=%llu note=%.32s ",
 	       held.id, held.clone, held.network_error, held.connections, held.addressed_ns,
 	       held.note);
+	printf("random=");
 	for (size_t i = 0; i < sizeof(random); i++)
 		printf("%02x", random[i]);
 	puts("");
@@ -114,9 +115,9 @@ static void expect(const char *what, int got, int error)
 /* Whatever one can do wrong. */
 int run_misuse(int argc, char **argv)
 {
-	struct sfk_prepare none = { .op = 1 }, zero = { .op = 0 }, wrong = { .op = 1, .nic = "no0" },
-			   endless = { .op = 1, .nic = "0123456789abcdef" },
-			   loopback = { .op = 1, .nic = "lo" };
+	struct sfk_prepare none = { .op = 1 }, zero = { .op = 0 };
+	struct sfk_prepare wrong = { .op = 1, .nic = "no0" }, loopback = { .op = 1, .nic = "lo" };
+	struct sfk_prepare endless = { .op = 1, .nic = "0123456789abcdef" };
 	int fd = open_device(), other = open_device(), status;
 	struct sfk_held held;
 

@@ -53,8 +53,8 @@ int run_flood(int argc, char **argv)
 }
 
 /*
- * forge NIC: frames that are made once, with the MAC and the address that the NIC has then, and sent
- * for ever: from an ARP packet, an IP packet, and one with the MAC alone.
+ * forge NIC: frames that are made once, with the MAC and the address that the NIC has then, and
+ * sent for ever: an ARP packet, an IP packet, and one with the MAC alone.
  */
 int run_forge(int argc, char **argv)
 {

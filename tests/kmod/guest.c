@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The tests' half inside the guest: its first process, which runs shell commands that come through a
- * port, and the programs (`t NAME …`) that these need.
+ * The tests' half inside the guest: its first process, which runs shell commands that come through
+ * a port, and the programs (`t NAME …`) that these need.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -46,7 +46,10 @@ static int run_program(int argc, char **argv)
 static void mount_all(void)
 {
 	static const char *const types[][2] = {
-		{ "devtmpfs", "/dev" }, { "proc", "/proc" }, { "sysfs", "/sys" }, { "tmpfs", "/tmp" },
+		{ "devtmpfs", "/dev" },
+		{ "proc", "/proc" },
+		{ "sysfs", "/sys" },
+		{ "tmpfs", "/tmp" },
 	};
 
 	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)

@@ -39,9 +39,10 @@ void outside_close(struct outside *o)
 
 int outside_accept(struct outside *o)
 {
-	int fd = readable(o->listener, VM_WAIT_MS) ? accept4(o->listener, NULL, NULL, SOCK_CLOEXEC) :
-						     -1;
+	int fd = -1;
 
+	if (readable(o->listener, VM_WAIT_MS))
+		fd = accept4(o->listener, NULL, NULL, SOCK_CLOEXEC);
 	CU_ASSERT_TRUE_FATAL(fd >= 0);
 	return fd;
 }

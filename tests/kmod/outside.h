@@ -15,7 +15,7 @@ void outside_open(struct outside *outside);
 void outside_close(struct outside *outside);
 /* Return: the next connection. Fails the test if none comes. */
 int outside_accept(struct outside *outside);
-/* Reads what comes of `t stream` until it ends, or for `ms`. Return: how many numbers, all in order. */
+/* Reads what `t stream` sends, in order, until it ends, or for `ms`. Return: the next number. */
 uint32_t outside_count(int fd, uint32_t from, int ms);
 
 #endif

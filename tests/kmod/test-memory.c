@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Dead pages are dead: test-memory [poisoned|zeroed CMDLINE]. The host destroys the content of every
- * page that is declared, while the guest is held; the guest must not notice. `poisoned`: the guest
- * declares none, since it looks at free pages; `zeroed`: it counts on zeros in them.
+ * Dead pages are dead: test-memory [poisoned|zeroed CMDLINE]. The host destroys the content of
+ * every page that is declared, while the guest is held; the guest must not notice. `poisoned`: the
+ * guest declares none, since it looks at free pages; `zeroed`: it counts on zeros in them.
  */
 #define _GNU_SOURCE
 #include <stdlib.h>
@@ -14,6 +14,7 @@
 #define RAM_MIB 256
 #define LOAD_PAGES 4096
 #define HOLDS_UNDER_LOAD 12
+#define MAY_BE_LATE 64	/* pages of a process that has ended: some wait in batches of each CPU */
 
 static struct vm *vm;
 static struct vm_config config = { .ram_mib = RAM_MIB };
@@ -129,14 +130,14 @@ static void what_is_freed_in_a_clone_is_declared(void)
 	set = count_set(window, vm_run(vm, "t churn 2000"), &all);
 	fprintf(stderr, "freed: %llu of %llu\n", (unsigned long long)set, (unsigned long long)all);
 	CU_ASSERT_EQUAL(all, 2000);
-	CU_ASSERT_EQUAL(set, poisoned ? 0 : 2000);
+	CU_ASSERT_TRUE(poisoned ? !set : set + MAY_BE_LATE >= all);
 	CU_ASSERT_EQUAL(count_set(window, vm_run(vm, "cat /tmp/hoard"), &all), 0);
 	CU_ASSERT_EQUAL(all, 2000);
 	/* large blocks are freed whole */
 	vm_run(vm, "dd if=/dev/zero of=/tmp/big bs=1M count=20 2>/dev/null; rm /tmp/big");
 	vm_run(vm, "touch /tmp/stop; while pidof t >/dev/null; do :; done");
 	set = count_set(window, vm_run(vm, "cat /tmp/hoard"), &all);
-	CU_ASSERT_EQUAL(set, poisoned ? 0 : all);
+	CU_ASSERT_TRUE(poisoned ? !set : set + MAY_BE_LATE >= all);
 }
 
 static void nothing_is_declared_when_that_is_off(void)

@@ -240,8 +240,8 @@ void vm_save(struct vm *vm, const char *path)
 {
 	_cleanup_free_ char *command = NULL;
 
-	must(asprintf(&command, "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"exec:cat > %s\"}}",
-		      path) > 0, "memory");
+	must(asprintf(&command, "{\"execute\":\"migrate\",\"arguments\":"
+				"{\"uri\":\"exec:cat > %s\"}}", path) > 0, "memory");
 	vm_qmp(vm, "{\"execute\":\"stop\"}");
 	CU_ASSERT_PTR_NOT_NULL_FATAL(strstr(vm_qmp(vm, command), "return"));
 	for (;;) {
@@ -462,7 +462,8 @@ void vm_spawn(struct vm *vm, const char *format, ...)
 	must(vasprintf(&command, format, args) >= 0, "memory");
 	va_end(args);
 	vm_try(vm, &status, "rm -f /tmp/ready; %s >/tmp/out.$$ 2>&1 & until [ -e /tmp/ready ]; do "
-	       "kill -0 $! 2>/dev/null || { cat /tmp/out.$$; exit 1; }; done; mv /tmp/out.$$ /tmp/out",
+	       "kill -0 $! 2>/dev/null || { cat /tmp/out.$$; exit 1; }; done; "
+	       "mv /tmp/out.$$ /tmp/out",
 	       command);
 	if (status)
 		fprintf(stderr, "%s: %s\n", command, output);

@@ -52,7 +52,7 @@ void vm_save(struct vm *vm, const char *path);
 
 /* Begins a shell command in the guest. One at a time. */
 void vm_begin(struct vm *vm, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Return: what it wrote (good until the next), its status in *status. Fails the test on time-out. */
+/* Return: what it wrote, good until the next, with its status in *status. */
 const char *vm_end(struct vm *vm, int *status);
 /* Both. The status has to be 0. */
 const char *vm_run(struct vm *vm, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -60,8 +60,8 @@ const char *vm_run(struct vm *vm, const char *format, ...) __attribute__((format
 const char *vm_try(struct vm *vm, int *status, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 /*
- * Starts a program in the background, and waits until it says that it is ready. /tmp/out in the guest
- * has what it writes.
+ * Starts a program in the background, and waits until it says that it is ready. /tmp/out in the
+ * guest has what it writes.
  */
 void vm_spawn(struct vm *vm, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -78,7 +78,7 @@ bool vm_hears(struct vm *vm, int ms);
  * on in the guest: vm_end() after vm_answer() has its outcome.
  */
 struct sfk_window *vm_hold(struct vm *vm, uint64_t op, const char *nic);
-/* Puts the letter into the window and lets the VM go on. Everything it had sent is in the frames. */
+/* Puts the letter into the window and lets the VM go on. What it had sent is in the frames. */
 void vm_answer(struct vm *vm, const struct sfk_letter *letter);
 
 #endif
