@@ -28,7 +28,7 @@ unwatch_wires()
 	for i in 1 2 3; do
 		read -r _ frames _ said _ lost < <(tail -n 1 "$work/wire.$i")
 		echo "host $i: $frames frames, $said under a wrong name, $lost not seen"
-		[ "$frames" -gt 100 ] || fail "host $i: hardly a frame was seen"
+		[ "$frames" -gt 10 ] || fail "host $i: hardly a frame was seen"
 		wrong=$((wrong + said))
 	done
 }
@@ -40,11 +40,15 @@ saw "100 of 100 right"
 saw "stream goes on"
 [ $wrong = 0 ] || { head -n 20 "$work"/wire.*; fail "clones spoke as their parent"; }
 
-# The watcher sees what the gate keeps in, and connections end because they are ended.
-watch_wires
-run --mem 128M --put "$here/guest-network" -- sh -c \
-	'cd /sys/module/snowflock/parameters && echo 0 >gate && echo 0 >connections &&
-	exec /root/guest-network 1 4' && fail "nothing is wrong with the module's guards off"
-unwatch_wires
-grep -q "did not end" "$work/err" || fail "connections ended although nothing ended them"
-[ $wrong -gt 0 ] || fail "no frame was wrong although the gate was open"
+# The watcher sees what the gate keeps in, and connections end because they are ended. Where the gate
+# is open a clone lets out a frame or two, or by luck none.
+for try in 1 2 3 4 5 6; do
+	watch_wires
+	run --mem 128M --put "$here/guest-network" -- sh -c \
+		'cd /sys/module/snowflock/parameters && echo 0 >gate && echo 0 >connections &&
+		exec /root/guest-network 1 6' && fail "nothing is wrong with the module's guards off"
+	unwatch_wires
+	grep -q "did not end" "$work/err" || fail "connections ended although nothing ended them"
+	[ $wrong = 0 ] || break
+done
+[ $wrong -gt 0 ] || fail "no frame was wrong although the gate was open, $try times"
