@@ -126,17 +126,6 @@ static int take_old(const struct net_device *dev, const struct sfk_identity *old
 	return err;
 }
 
-static bool is_mine(const struct sfk_identity *old, __be32 address)
-{
-	unsigned int i;
-
-	for (i = 0; i < old->count4; i++) {
-		if (old->ip4[i].address == address)
-			return true;
-	}
-	return false;
-}
-
 static int give_ip4(const struct net_device *dev, const struct sfk_identity *old,
 		    const struct sfk_letter *letter)
 {
@@ -148,7 +137,8 @@ static int give_ip4(const struct net_device *dev, const struct sfk_identity *old
 	if (!err && letter->gateway)
 		err = add_default_route(dev, letter->gateway);
 	/* The parent's MAC is the one that this NIC had, so nobody needs to ask for it. */
-	if (!err && is_mine(old, letter->parent) && !ether_addr_equal(old->mac, letter->mac))
+	if (!err && sfk_identity_has4(old, letter->parent) &&
+	    !ether_addr_equal(old->mac, letter->mac))
 		err = add_neighbour(dev, letter->parent, old->mac);
 	return err;
 }

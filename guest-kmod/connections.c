@@ -18,33 +18,17 @@
 
 #include "snowflock.h"
 
-static bool has_ip4(const struct sfk_identity *of, __be32 address)
-{
-	unsigned int i;
-
-	for (i = 0; i < of->count4; i++) {
-		if (of->ip4[i].address == address)
-			return true;
-	}
-	return false;
-}
-
 static bool is_from(const struct sock *sk, const struct sfk_identity *old)
 {
 	const struct in6_addr *address = &sk->sk_v6_rcv_saddr;
-	unsigned int i;
 
 	if (sk->sk_family == AF_INET)
-		return has_ip4(old, sk->sk_rcv_saddr);
+		return sfk_identity_has4(old, sk->sk_rcv_saddr);
 	if (sk->sk_family != AF_INET6)
 		return false;
 	if (ipv6_addr_v4mapped(address))
-		return has_ip4(old, address->s6_addr32[3]);
-	for (i = 0; i < old->count6; i++) {
-		if (ipv6_addr_equal(&old->ip6[i].address, address))
-			return true;
-	}
-	return false;
+		return sfk_identity_has4(old, address->s6_addr32[3]);
+	return sfk_identity_has6(old, address);
 }
 
 /* What is left of a connection in TIME_WAIT can neither speak nor be heard. */

@@ -34,28 +34,6 @@
 static enum sfk_gate gate = SFK_GATE_OPEN;
 static const struct sfk_identity *silent;
 
-static bool is_silent4(__be32 address)
-{
-	unsigned int i;
-
-	for (i = 0; i < silent->count4; i++) {
-		if (silent->ip4[i].address == address)
-			return true;
-	}
-	return false;
-}
-
-static bool is_silent6(const struct in6_addr *address)
-{
-	unsigned int i;
-
-	for (i = 0; i < silent->count6; i++) {
-		if (ipv6_addr_equal(&silent->ip6[i].address, address))
-			return true;
-	}
-	return false;
-}
-
 /* An ARP packet of Ethernet and IPv4: who says it, in both ways. */
 struct arp_sender {
 	struct arphdr head;
@@ -69,7 +47,7 @@ static bool arp_is_silent(const struct sk_buff *skb, int at)
 	const struct arp_sender *arp = skb_header_pointer(skb, at, sizeof(buffer), &buffer);
 
 	return arp && (ether_addr_equal_unaligned(arp->mac, silent->mac) ||
-		       is_silent4(get_unaligned(&arp->address)));
+		       sfk_identity_has4(silent, get_unaligned(&arp->address)));
 }
 
 static bool ip4_is_silent(const struct sk_buff *skb, int at)
@@ -77,7 +55,7 @@ static bool ip4_is_silent(const struct sk_buff *skb, int at)
 	struct iphdr buffer;
 	const struct iphdr *ip = skb_header_pointer(skb, at, sizeof(buffer), &buffer);
 
-	return ip && is_silent4(ip->saddr);
+	return ip && sfk_identity_has4(silent, ip->saddr);
 }
 
 static bool ip6_is_silent(const struct sk_buff *skb, int at)
@@ -85,7 +63,7 @@ static bool ip6_is_silent(const struct sk_buff *skb, int at)
 	struct ipv6hdr buffer;
 	const struct ipv6hdr *ip = skb_header_pointer(skb, at, sizeof(buffer), &buffer);
 
-	return ip && is_silent6(&ip->saddr);
+	return ip && sfk_identity_has6(silent, &ip->saddr);
 }
 
 /* Behind VLAN tags, if there are some. Return: the protocol, with where it begins in *at. */

@@ -132,6 +132,28 @@ void sfk_nic_go_on(void)
 	sfk_gate_set(gate_before);
 }
 
+bool sfk_identity_has4(const struct sfk_identity *identity, __be32 address)
+{
+	unsigned int i;
+
+	for (i = 0; i < identity->count4; i++) {
+		if (identity->ip4[i].address == address)
+			return true;
+	}
+	return false;
+}
+
+bool sfk_identity_has6(const struct sfk_identity *identity, const struct in6_addr *address)
+{
+	unsigned int i;
+
+	for (i = 0; i < identity->count6; i++) {
+		if (ipv6_addr_equal(&identity->ip6[i].address, address))
+			return true;
+	}
+	return false;
+}
+
 static void note_ip4(struct sfk_identity *identity, const struct net_device *dev)
 {
 	const struct in_device *in_dev = rcu_dereference_protected(dev->ip_ptr, true);

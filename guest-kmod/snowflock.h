@@ -98,6 +98,9 @@ struct sfk_identity {
 /* Return: the virtio device behind the interface; NULL if it is another. */
 struct virtio_device *sfk_nic_virtio(const struct net_device *dev);
 
+bool sfk_identity_has4(const struct sfk_identity *identity, __be32 address);
+bool sfk_identity_has6(const struct sfk_identity *identity, const struct in6_addr *address);
+
 int sfk_nic_init(void);
 void sfk_nic_exit(void);
 
