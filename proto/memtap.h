@@ -142,6 +142,16 @@ struct memtap_request {
 	uint64_t snapshot;	/* the snapshot's number on the wire, random */
 	uint8_t key[MEMTAP_KEY_BYTES];
 	struct memtap_source source;
+	/*
+	 * MEMTAP_ARM, MEMTAP_BEGIN: how pages travel. `node` of `nodes`: this host's place in the
+	 * order of source and members (source: 0). fds get a memfd more, the first, with `nodes`
+	 * struct memtap_source, if nodes is not 0: where each has its mcdist socket.
+	 */
+	uint32_t mode;		/* enum mc_mode of proto/mcdist.h */
+	uint32_t node, nodes;
+	uint32_t push_pages_per_s;	/* of all the rest; 0: only what was asked for or is near */
+	uint32_t compress;	/* 1: LZ4 where it pays */
+	struct memtap_source group;	/* MC_MULTICAST */
 	uint32_t window_pages;	/* 0: none */
 	uint64_t window;	/* the window's first page, as a page of the file */
 };
