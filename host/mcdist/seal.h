@@ -29,6 +29,11 @@ void mc_seal_fini(struct mc_seal *seal);
 size_t mc_seal_datagram(struct mc_seal *seal, enum mc_type type, uint8_t *datagram,
 			size_t body_len);
 
+/* The same without cipher and tag, as to size and header: for simulations. */
+size_t mc_wrap_datagram(struct mc_seal *seal, enum mc_type type, uint8_t *datagram,
+			size_t body_len);
+int mc_peel_datagram(size_t len, size_t *body_len);
+
 /*
  * Reads the header of a datagram that may be anything. Return: 0, or -EBADMSG if it is too short or
  * not of this protocol and version.

@@ -7,7 +7,6 @@
  * there are no debts.
  */
 #include <errno.h>
-#include <event2/event.h>
 #include <stdlib.h>
 
 #include "common/log.h"
@@ -20,11 +19,17 @@ struct mc_server {
 };
 
 struct mc_server *mc_server_create(struct mc_endpoint *ep, const struct mc_snapshot *snapshot,
-				   const struct mc_server_calls *calls, void *arg)
+				   const struct mc_way *way, const struct mc_server_calls *calls,
+				   void *arg)
 {
-	struct mc_session *session = mc_session_get(ep, snapshot);
+	struct mc_session *session;
 	struct mc_server *server;
 
+	if (way->mode >= MC_MODES) {
+		errno = EINVAL;
+		return NULL;
+	}
+	session = mc_session_get(ep, snapshot);
 	if (!session)
 		return NULL;
 	server = session->server ? NULL : calloc(1, sizeof(*server));
@@ -95,12 +100,14 @@ int mc_server_handle(struct mc_server *server, const struct mc_address *from, co
 	return 0;
 }
 
-int mc_server_handle_wake(struct mc_server *server, const struct mc_address *from, size_t len)
+int mc_server_handle_join(struct mc_server *server, const struct mc_address *from,
+			  const uint8_t *body, size_t len)
 {
 	const struct mc_span *spans;
+	struct mc_join join;
 	size_t count;
 
-	if (len)
+	if (mc_read_join(body, len, &join))
 		return -EBADMSG;
 	count = server->calls->wake ? server->calls->wake(server->arg, &spans) : 0;
 	if (!count)
@@ -119,7 +126,10 @@ static ssize_t write_pages(struct mc_server *server, const struct mc_span *span,
 
 		if (got < 0)
 			return got;
-		mc_pages_add(&writer, got == 0);
+		if (got)
+			mc_pages_add(&writer, MC_PLAIN, MC_PAGE_BYTES);
+		else
+			mc_pages_add_zero(&writer);
 	}
 	return (ssize_t)mc_pages_end(&writer);
 }
@@ -148,10 +158,8 @@ void mc_pay_debts(struct mc_endpoint *ep)
 	struct mc_debt *debt;
 
 	while ((debt = TAILQ_FIRST(&ep->debts))) {
-		if (mc_server_send(debt->server, &debt->to, &debt->span) == -EAGAIN) {
-			event_add(ep->writable, NULL);
+		if (mc_server_send(debt->server, &debt->to, &debt->span) == -EAGAIN)
 			return;
-		}
 		debt_free(ep, debt);
 	}
 }

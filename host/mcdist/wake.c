@@ -7,18 +7,16 @@
  * turns, a few datagrams at a time and at the lowest priority: what a clone waits for comes first.
  */
 #include <errno.h>
-#include <event2/event.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/io.h"
 #include "host/mcdist/endpoint.h"
 
 #define WAKES_MAX 64u			/* at a time; who comes later asks page by page */
 #define DATAGRAMS_AT_ONCE 4u		/* before others have their turn */
 #define PAGE_NS 20000ull		/* for each who wakes up: 200 MB/s */
 #define BEHIND_NS 1000000ull		/* what was not sent in time is not made up for */
-#define TICK_MS 1
+#define TICK_NS 1000000ull
 
 struct mc_wake {
 	TAILQ_ENTRY(mc_wake) link;
@@ -65,37 +63,29 @@ static int send_some(struct mc_endpoint *ep, struct mc_wake *w, uint64_t now_ns)
 	return 0;
 }
 
-static void on_wake(evutil_socket_t sock, short what, void *arg)
+static void on_wake(void *arg)
 {
-	struct timeval tick = { .tv_usec = TICK_MS * 1000 };
 	struct mc_endpoint *ep = arg;
-	uint64_t now_ns = io_now_ns();
+	uint64_t now_ns = mc_now_ns(ep);
 	struct mc_wake *w = NULL;
 	bool full = !TAILQ_EMPTY(&ep->debts);
 
-	(void)sock;
-	(void)what;
 	for (unsigned i = 0; !full && i < DATAGRAMS_AT_ONCE && (w = first_due(ep, now_ns)); i++)
 		full = send_some(ep, w, now_ns) != 0;
 	if (!full && first_due(ep, now_ns))
-		event_active(ep->wake, EV_TIMEOUT, 0);
+		mc_timer_set(ep, &ep->wake, MC_NEXT_TURN);
 	else if (!TAILQ_EMPTY(&ep->wakes))
-		event_add(ep->wake, &tick);
+		mc_timer_set(ep, &ep->wake, now_ns + TICK_NS);
 }
 
-int mc_wakes_init(struct mc_endpoint *ep)
+void mc_wakes_init(struct mc_endpoint *ep)
 {
-	ep->wake = event_new(ep->base, -1, 0, on_wake, ep);
-	if (!ep->wake)
-		return -ENOMEM;
-	event_priority_set(ep->wake, event_base_get_npriorities(ep->base) - 1);
-	return 0;
+	ep->wake = (struct mc_timer){ .fire = on_wake, .arg = ep };
 }
 
 void mc_wakes_fini(struct mc_endpoint *ep)
 {
-	if (ep->wake)
-		event_free(ep->wake);
+	mc_timer_free(ep, &ep->wake);
 }
 
 int mc_wakes_begin(struct mc_endpoint *ep, struct mc_server *server, const struct mc_address *to,
@@ -104,8 +94,7 @@ int mc_wakes_begin(struct mc_endpoint *ep, struct mc_server *server, const struc
 	struct mc_wake *w;
 
 	TAILQ_FOREACH(w, &ep->wakes, link) {
-		if (w->server == server && w->to.len == to->len &&
-		    !memcmp(&w->to.at, &to->at, to->len))
+		if (w->server == server && mc_address_is(&w->to, to))
 			return 0;	/* it gets them already */
 	}
 	if (ep->wake_count >= WAKES_MAX)
@@ -119,7 +108,7 @@ int mc_wakes_begin(struct mc_endpoint *ep, struct mc_server *server, const struc
 	memcpy(w->spans, spans, count * sizeof(spans[0]));
 	TAILQ_INSERT_TAIL(&ep->wakes, w, link);
 	ep->wake_count++;
-	event_active(ep->wake, EV_TIMEOUT, 0);
+	mc_timer_set(ep, &ep->wake, MC_NEXT_TURN);
 	return 0;
 }
 

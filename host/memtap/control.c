@@ -39,9 +39,11 @@ static int handle_init(struct memtap *m, const struct memtap_request *r, int *fd
 
 	if (m->pages || !r->bytes || r->bytes % SNAP_PAGE_BYTES || r->bytes > MEMTAP_MAX_RAM_BYTES)
 		return -EINVAL;
-	error = memtap_init(m, r->bytes, fds[0], r->arg, is_again(r));
-	if (!error)
+	error = memtap_init(m, r->bytes, fds, r->arg, is_again(r));
+	if (!error) {
 		steal_fd(&fds[0]);
+		steal_fd(&fds[1]);
+	}
 	return error;
 }
 
@@ -209,7 +211,7 @@ static const struct {
 	handler *handle;
 	unsigned min_fds, max_fds;
 } messages[] = {
-	[MEMTAP_INIT] = { "init", handle_init, 1, 1 },
+	[MEMTAP_INIT] = { "init", handle_init, 1, 2 },
 	[MEMTAP_PARENT] = { "parent", handle_parent, 2, 2 },
 	[MEMTAP_FILE] = { "file", handle_file, 2, 2 },
 	[MEMTAP_ARM] = { "arm", handle_begin, 0, 1 },

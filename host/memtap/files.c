@@ -102,13 +102,34 @@ static const struct mc_server_calls server_calls = {
 	.wake = wake_others,
 };
 
+/* For mc_fetch: a page that is here. */
+static int read_for_fetch(void *arg, uint64_t gfn, uint8_t *page)
+{
+	const struct mem_file *file = arg;
+
+	switch (snap_file_state(file->pages, gfn)) {
+	case PAGE_PRESENT:
+		return snap_file_read(file->pages, gfn, page) ? -EIO : 1;
+	case PAGE_ZERO:
+		return 0;
+	default:
+		return -ENOENT;
+	}
+}
+
+static const struct mc_fetch_calls fetch_calls = {
+	.arrived = mem_faults_arrived,
+	.read_page = read_for_fetch,
+};
+
 int mem_file_freeze(struct mem_file *file, const struct mem_wire *wire, const uint64_t *dead,
 		    bool again)
 {
 	struct mc_snapshot s = wire_snapshot(file, wire);
+	struct mc_way way = { 0 };
 	int error;
 
-	file->server = mc_server_create(file->m->endpoint, &s, &server_calls, file);
+	file->server = mc_server_create(file->m->endpoint, &s, &way, &server_calls, file);
 	if (!file->server)
 		return -errno;
 	error = again ? snap_add(file->m->parent, file->pages, &file->snap) :
@@ -128,14 +149,17 @@ int mem_file_begin(struct mem_file *file, const struct mem_wire *wire, const uin
 		   bool again)
 {
 	struct mc_snapshot s = wire_snapshot(file, wire);
+	struct mc_address source;
+	struct mc_way way = { .nodes = 1, .places = &source };
 
-	file->fetch = mc_fetch_create(file->m->endpoint, &s, wire->from, mem_faults_arrived, file);
+	(void)again;
+	if (!mc_udp_address(file->m->transport, wire->from, &source))
+		return -EINVAL;
+	file->fetch = mc_fetch_create(file->m->endpoint, &s, &way, &fetch_calls, file);
 	if (!file->fetch)
 		return -errno;
 	set_dead(file, dead);
 	file_begun(file, MEM_REMOTE);
-	if (!again)
-		mc_fetch_wake(file->fetch);
 	return 0;
 }
 

@@ -42,23 +42,32 @@ void memtap_destroy(struct memtap *m)
 	snap_parent_destroy(m->parent);
 	mem_background_fini(m);
 	mc_endpoint_destroy(m->endpoint);
+	mc_udp_destroy(m->transport);
 	if (m->base)
 		event_base_free(m->base);
 	free(m->wake);
 	free(m);
 }
 
-int memtap_init(struct memtap *m, uint64_t bytes, int sock, uint32_t sweep_pages_per_s, bool again)
+/* Return: 0 or -errno. */
+static int open_endpoint(struct memtap *m, const int socks[2])
+{
+	m->transport = mc_udp_create(m->base, socks[0], socks[1]);
+	if (!m->transport)
+		return -errno;
+	m->endpoint = mc_endpoint_create(m->transport, &m->net);
+	return m->endpoint ? 0 : -errno;
+}
+
+int memtap_init(struct memtap *m, uint64_t bytes, const int socks[2], uint32_t sweep_pages_per_s,
+		bool again)
 {
 	uint64_t pages = bytes >> SNAP_PAGE_SHIFT;
 	struct snap_parent *parent = snap_parent_create(pages, &m->kept);
 	int error = parent ? mem_background_init(m, sweep_pages_per_s) : -ENOMEM;
 
-	if (!error) {
-		m->endpoint = mc_endpoint_create(m->base, sock, &m->net);
-		if (!m->endpoint)
-			error = -errno;
-	}
+	if (!error)
+		error = open_endpoint(m, socks);
 	if (error) {
 		mem_background_fini(m);
 		snap_parent_destroy(parent);

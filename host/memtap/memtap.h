@@ -31,6 +31,7 @@
 #include <sys/queue.h>
 
 #include "host/mcdist/mcdist.h"
+#include "host/mcdist/udp.h"
 #include "host/memtap/times.h"
 #include "host/memtap/window.h"
 #include "host/snapshot/snapshot.h"
@@ -118,6 +119,7 @@ struct memtap {
 	struct event_base *base;
 	uint64_t pages;			/* of the guest's RAM; 0: MEMTAP_INIT has not come */
 	bool restating;			/* everything is being said again, and not all has come */
+	struct mc_transport *transport;
 	struct mc_endpoint *endpoint;
 	struct snap_parent *parent;
 	struct event *parent_readable;
@@ -142,11 +144,12 @@ struct memtap *memtap_create(void);
 void memtap_destroy(struct memtap *m);
 
 /*
- * MEMTAP_INIT. Takes the socket over if it works. `again`: much has been said to a predecessor and
+ * MEMTAP_INIT. Takes the sockets (of groups: -1 if none) over if it works. `again`: much has been said to a predecessor and
  * will be said now; until memtap_resume() nothing is decided that needs all of it. Return: 0 or
  * -errno.
  */
-int memtap_init(struct memtap *m, uint64_t bytes, int sock, uint32_t sweep_pages_per_s, bool again);
+int memtap_init(struct memtap *m, uint64_t bytes, const int socks[2], uint32_t sweep_pages_per_s,
+		bool again);
 void memtap_resume(struct memtap *m);
 
 /* MEMTAP_PARENT. Takes the descriptors over if it works. Return: 0 or -errno. */

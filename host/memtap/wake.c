@@ -93,7 +93,7 @@ static void make_spans(struct mem_wake *wake)
 			last->span.pages++;
 			last->at = places[i].at < last->at ? places[i].at : last->at;
 		} else {
-			runs[count++] = (struct run){ { places[i].gfn, 1 }, places[i].at };
+			runs[count++] = (struct run){ { places[i].gfn, 1, 0 }, places[i].at };
 		}
 	}
 	qsort(runs, count, sizeof(runs[0]), by_place);

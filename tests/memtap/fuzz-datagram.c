@@ -14,6 +14,7 @@
 #include "common/cleanup.h"
 #include "host/mcdist/mcdist.h"
 #include "host/mcdist/seal.h"
+#include "host/mcdist/udp.h"
 #include "host/mcdist/wire.h"
 #include "tests/memtap/fuzz.h"
 
@@ -22,6 +23,7 @@
 #define FETCHED 2u
 
 static struct event_base *base;
+static struct mc_transport *udp;
 static struct mc_endpoint *endpoint;
 static struct sockaddr_in address;
 static struct mc_counters counters;
@@ -41,7 +43,7 @@ static int read_page(void *arg, uint64_t gfn, uint8_t page[MC_PAGE_BYTES])
 
 static size_t wake(void *arg, const struct mc_span **spans)
 {
-	static const struct mc_span few[] = { { 1, 8 }, { 90, 1 }, { 99, 1 } };
+	static const struct mc_span few[] = { { 1, 8, 0 }, { 90, 1, 0 }, { 99, 1, 0 } };
 
 	(void)arg;
 	*spans = few;
@@ -69,6 +71,9 @@ static void arrived(void *arg, const struct mc_arrival *a)
 
 static void start(void)
 {
+	static const struct mc_fetch_calls fetch_calls = { .arrived = arrived };
+	static struct mc_address place;
+	static const struct mc_way way = { .nodes = 1, .places = &place };
 	static const struct mc_server_calls calls = { read_page, asked, wake };
 	struct mc_snapshot served = { .number = SERVED, .pages = PAGES };
 	struct mc_snapshot fetched = { .number = FETCHED, .pages = PAGES };
@@ -85,9 +90,12 @@ static void start(void)
 		abort();
 	inet_pton(AF_INET6, "::ffff:127.0.0.1", &from.sin6_addr);
 	from.sin6_port = address.sin_port;	/* its requests come back to it */
-	endpoint = mc_endpoint_create(base, mine, &counters);
-	fetch = mc_fetch_create(endpoint, &fetched, &from, arrived, NULL);
-	if (!fetch || !mc_server_create(endpoint, &served, &calls, NULL))
+	udp = mc_udp_create(base, mine, -1);
+	if (!udp || !mc_udp_address(udp, &from, &place))
+		abort();
+	endpoint = mc_endpoint_create(udp, &counters);
+	fetch = mc_fetch_create(endpoint, &fetched, &way, &fetch_calls, NULL);
+	if (!fetch || !mc_server_create(endpoint, &served, &way, &calls, NULL))
 		abort();
 	mc_seal_init(&seals[0], SERVED, served.key);
 	mc_seal_init(&seals[1], FETCHED, fetched.key);
@@ -119,7 +127,7 @@ static size_t make_body(struct fuzz_input *in, enum mc_type type, uint8_t *body)
 static size_t make_datagram(struct fuzz_input *in, uint8_t *datagram)
 {
 	uint8_t kind = fuzz_byte(in);
-	enum mc_type type = kind % 8 == 4 ? MC_WAKE : kind & 1 ? MC_PAGES : MC_REQUEST;
+	enum mc_type type = kind % 8 == 4 ? MC_JOIN : kind & 1 ? MC_PAGES : MC_REQUEST;
 	size_t len;
 
 	if (kind % 16 == 15) {
@@ -145,8 +153,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 		wants[gfn].gfn = gfn;
 		mc_fetch_want(fetch, &wants[gfn], fuzz_byte(&in) % 2 ? MC_NOW : MC_AHEAD);
-		if (gfn % 16 == 1)
-			mc_fetch_wake(fetch);
 		sendto(sock, datagram, len, 0, (struct sockaddr *)&address, sizeof(address));
 		event_base_loop(base, EVLOOP_NONBLOCK);
 		while (recv(sock, drain, sizeof(drain), 0) > 0)

@@ -37,7 +37,7 @@ static void test_seal_is_chacha20_poly1305(void)
 	CU_ASSERT_EQUAL(len, 24 + sizeof(body) + 16);
 	CU_ASSERT_EQUAL(
 		memcmp(datagram,
-		       "SM\2\2\xd4\xc3\xb2\xa1\7\0\0\0\0\0\0\0\x88\x77\x66\x55\x44\x33\x22\x11",
+		       "SM\3\2\xd4\xc3\xb2\xa1\7\0\0\0\0\0\0\0\x88\x77\x66\x55\x44\x33\x22\x11",
 		       24),
 		0);
 	memcpy(nonce, "\xd4\xc3\xb2\xa1\7\0\0\0\0\0\0\0", 12);
@@ -127,24 +127,27 @@ static void test_requests(void)
 	size_t len;
 
 	for (unsigned i = 0; i < MC_MAX_RUNS; i++)
-		in[i] = (struct mc_span){ i * 11, 1 + i % MC_MAX_PAGES };
+		in[i] = (struct mc_span){ i * 11, 1 + i % MC_MAX_PAGES, i % 4 };
 	len = mc_write_request(body, in, MC_MAX_RUNS);
 	CU_ASSERT_EQUAL(mc_read_request(body, len, 1000, out), MC_MAX_RUNS);
 	for (unsigned i = 0; i < MC_MAX_RUNS; i++)
-		CU_ASSERT(in[i].gfn == out[i].gfn && in[i].pages == out[i].pages);
+		CU_ASSERT(in[i].gfn == out[i].gfn && in[i].pages == out[i].pages &&
+			  in[i].flags == out[i].flags);
 	CU_ASSERT_EQUAL(mc_read_request(body, len, 63 * 11 + 8, out), MC_MAX_RUNS);
 	CU_ASSERT_EQUAL(mc_read_request(body, len, 63 * 11 + 7, out), -EBADMSG);
 	CU_ASSERT_EQUAL(mc_read_request(body, len - 1, 1000, out), -EBADMSG);
 	CU_ASSERT_EQUAL(mc_read_request(body, 0, 1000, out), -EBADMSG);
 	CU_ASSERT_EQUAL(mc_read_request(body, sizeof(body), 1000, out), -EBADMSG);
-	body[12] = 1;	/* reserved */
+	body[12] = 4;	/* a flag that there is not */
 	CU_ASSERT_EQUAL(mc_read_request(body, len, 1000, out), -EBADMSG);
 }
 
 static void test_pages(void)
 {
-	uint8_t body[sizeof(struct mc_pages) + MC_MAX_PAGES * MC_PAGE_BYTES];
-	struct mc_span span = { 100, 5 };
+	uint8_t body[MC_MAX_DATAGRAM];
+	struct mc_span span = { .gfn = 100, .pages = 5 };
+	static const uint16_t bytes[] = { MC_PAGE_BYTES, 0, 8, 100, 0 };
+	static const enum mc_coding codings[] = { MC_PLAIN, 0, MC_SAME, MC_LZ4, 0 };
 	struct mc_pages_writer w;
 	struct mc_pages_reader r;
 	size_t len;
@@ -152,20 +155,32 @@ static void test_pages(void)
 	mc_pages_begin(&w, body, &span);
 	for (unsigned i = 0; i < 5; i++) {
 		memset(mc_pages_room(&w), (int)i + 1, MC_PAGE_BYTES);
-		mc_pages_add(&w, i == 1 || i == 4);
+		if (bytes[i])
+			mc_pages_add(&w, codings[i], bytes[i]);
+		else
+			mc_pages_add_zero(&w);
 	}
 	len = mc_pages_end(&w);
-	CU_ASSERT_EQUAL(len, sizeof(struct mc_pages) + 3 * MC_PAGE_BYTES);
+	CU_ASSERT_EQUAL(len, sizeof(struct mc_pages) + 3 * 4 + MC_PAGE_BYTES + 8 + 100);
 	CU_ASSERT_EQUAL_FATAL(mc_read_pages(body, len, 105, &r), 0);
 	for (unsigned i = 0; i < 5; i++) {
-		const uint8_t *page = mc_next_page(&r, i);
+		struct mc_coded page = mc_next_page(&r, i);
 
-		CU_ASSERT_EQUAL(page == NULL, i == 1 || i == 4);
-		CU_ASSERT(!page || (page[0] == i + 1 && page[MC_PAGE_BYTES - 1] == i + 1));
+		CU_ASSERT_EQUAL(page.data == NULL, bytes[i] == 0);
+		CU_ASSERT(!page.data || (page.coding == codings[i] && page.bytes == bytes[i] &&
+					 page.data[0] == i + 1 &&
+					 page.data[page.bytes - 1] == i + 1));
 	}
 	CU_ASSERT_EQUAL(mc_read_pages(body, len, 104, &r), -EBADMSG);
 	CU_ASSERT_EQUAL(mc_read_pages(body, len - 1, 105, &r), -EBADMSG);
-	CU_ASSERT_EQUAL(mc_read_pages(body, 15, 105, &r), -EBADMSG);
+	for (size_t cut = 0; cut < sizeof(struct mc_pages) + 12; cut++)
+		CU_ASSERT_EQUAL(mc_read_pages(body, cut, 105, &r), -EBADMSG);
+	body[16] = 3;	/* no such coding */
+	CU_ASSERT_EQUAL(mc_read_pages(body, len, 105, &r), -EBADMSG);
+	body[16] = MC_LZ4;	/* as long as a page that is not */
+	CU_ASSERT_EQUAL(mc_read_pages(body, len, 105, &r), -EBADMSG);
+	body[16] = MC_PLAIN;
+	CU_ASSERT_EQUAL(mc_read_pages(body, len, 105, &r), 0);
 	body[12] |= 1u << 5;	/* a zero page beyond the span */
 	CU_ASSERT_EQUAL(mc_read_pages(body, len, 105, &r), -EBADMSG);
 }
