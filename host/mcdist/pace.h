@@ -10,6 +10,7 @@ struct mc_pace {
 	uint64_t rttvar_ns;	/* how much it varies */
 	uint32_t window_pages;	/* pages that may be under way */
 	uint32_t window_max;
+	uint32_t lost;		/* times in a row, with no round trip measured in between */
 	uint32_t credit;	/* pages that arrived since the window last grew */
 };
 
