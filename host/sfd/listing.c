@@ -68,6 +68,15 @@ static unsigned count_vms(struct daemon *d)
 	return count;
 }
 
+static unsigned count_hear(const struct daemon *d)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < d->host_count; i++)
+		count += d->hosts[i].hears;
+	return count;
+}
+
 void listing_room(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes,
 		  size_t len)
 {
@@ -75,9 +84,12 @@ void listing_room(struct daemon *d, struct peer_request *r, json_t *msg, const u
 	(void)bytes;
 	(void)len;
 	peer_reply(r,
-		   json_pack("{sI sI si si}", "mem_bytes", (json_int_t)d->mem_bytes, "free_bytes",
-			     (json_int_t)(d->mem_bytes - d->mem_used), "clone_percent",
-			     (int)d->config.clone_percent, "vms", (int)count_vms(d)));
+		   json_pack("{sI sI si si ss ss si}", "mem_bytes", (json_int_t)d->mem_bytes,
+			     "free_bytes", (json_int_t)(d->mem_bytes - d->mem_used),
+			     "clone_percent", (int)d->config.clone_percent, "vms",
+			     (int)count_vms(d), "distribution",
+			     distribution_name(d->config.distribution), "mode",
+			     mc_mode_name(distribution_of_all(d)), "heard_by", (int)count_hear(d)));
 }
 
 void listing_vms(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes,
@@ -233,6 +245,22 @@ void listing_ps(struct daemon *d, struct link *link, json_t *request)
 
 /* ---- show ---- */
 
+/* How clones of the guest would get its pages now. */
+static json_t *describe_distribution(const struct guest *g)
+{
+	const struct daemon *d = g->vm.daemon;
+	const struct family *f = g->vm.family;
+	char group[INET_ADDRSTRLEN];
+
+	return json_pack("{ss ss ss si sI sb}", "wanted",
+			 distribution_name(d->config.distribution), "mode",
+			 mc_mode_name(distribution_of_all(d)), "group",
+			 inet_ntop(AF_INET, &f->group.sin_addr, group, sizeof(group)), "group_port",
+			 (int)ntohs(f->group.sin_port), "push_bytes_per_s",
+			 (json_int_t)d->config.push_pages * MC_PAGE_BYTES, "compress",
+			 (int)d->config.compress);
+}
+
 static json_t *describe_tickets(struct guest *g)
 {
 	json_t *tickets = json_array();
@@ -268,9 +296,13 @@ static void take_counters(void *arg, int error, const struct memtap_reply *reply
 
 	if (!error)
 		g->counters = json_pack(
-			"{sI sI sI sI sI sI sI sI sI}", "first_writes", (json_int_t)s->parent_faults,
+			"{sI sI sI sI sI sI sI sI sI sI sI sI sI sI sI}", "first_writes", (json_int_t)s->parent_faults,
 			"pages_kept", (json_int_t)s->parent_copied, "pages_served",
-			(json_int_t)s->served, "clones_faults", (json_int_t)s->faults,
+			(json_int_t)s->served, "pages_multicast", (json_int_t)s->multicast,
+			"pages_pushed", (json_int_t)s->pushed, "pages_relayed",
+			(json_int_t)s->relayed, "pages_same", (json_int_t)s->same,
+			"pages_compressed", (json_int_t)s->compressed, "pages_on_their_way",
+			(json_int_t)s->lockstep, "clones_faults", (json_int_t)s->faults,
 			"clones_pages_local", (json_int_t)s->pages_local, "clones_pages_zero",
 			(json_int_t)s->pages_zero, "clones_pages_dead",
 			(json_int_t)s->pages_dead, "retries", (json_int_t)s->retries, "dropped",
@@ -294,6 +326,7 @@ static void finish_show(struct gather *g)
 		if (guest) {
 			if (g->counters)
 				json_object_set(vm, "memory", g->counters);
+			json_object_set_new(vm, "distribution", describe_distribution(guest));
 			json_object_set_new(vm, "checkpoints",
 					    json_integer(count_checkpoints(guest)));
 			json_object_set_new(vm, "tickets", describe_tickets(guest));
@@ -328,12 +361,16 @@ static void take_room(struct gather *g, struct host *host, json_t *answer)
 	char address[INET_ADDRSTRLEN];
 
 	inet_ntop(AF_INET, &host->addr, address, sizeof(address));
-	json_array_append_new(g->items, json_pack("{ss ss ss ss sI sI sI ss ss}", "id", host->name,
-						  "name", host->name, "address", address, "state",
-						  answer ? "up" : "down", "mem_bytes", mem_bytes,
-						  "mem_free_bytes", free_bytes, "vms", vms, "accel",
-						  vmm_accel_name(host->daemon->config.accel), "cpu",
-						  vmm_cpu_model(host->daemon->config.accel)));
+	json_array_append_new(
+		g->items,
+		json_pack("{ss ss ss ss sI sI sI ss ss sO? sO? sO?}", "id", host->name, "name",
+			  host->name, "address", address, "state", answer ? "up" : "down",
+			  "mem_bytes", mem_bytes, "mem_free_bytes", free_bytes, "vms", vms, "accel",
+			  vmm_accel_name(host->daemon->config.accel), "cpu",
+			  vmm_cpu_model(host->daemon->config.accel), "distribution",
+			  json_object_get(answer, "distribution"), "mode",
+			  json_object_get(answer, "mode"), "heard_by",
+			  json_object_get(answer, "heard_by")));
 }
 
 static void finish_hosts(struct gather *g)
