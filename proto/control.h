@@ -35,7 +35,8 @@
  *            cpus, address, pid, uptime_ms}]}         all hosts of the cluster
  *            a VM has `module` as well: true if its kernel module is loaded
  *   show {id} → {the same, and: tickets, snapshot, memory and fault counters, and: distribution
- *            {wanted, mode, group, group_port, push_bytes_per_s, compress}}
+ *            {wanted, mode, group, group_port, push_bytes_per_s, compress};
+ *            memory: of its home, hosts_memory: {host: …} of each other host that has clones
  *   hosts {} → {hosts: [{name, address, state: "up" | "down", mem_bytes, mem_free_bytes, vms, accel, cpu,
  *            distribution: "auto" | "multicast" | "tree" | "unicast", mode, heard_by: n}]}
  *        distribution: what its daemon was told; mode: how pages would travel from it to all other

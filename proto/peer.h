@@ -43,6 +43,7 @@
  *   kill {number, ticket, id?} → {}       id absent: all of the ticket
  *   release {number, ticket} → {}         nothing of the ticket is left here
  *   dismiss {number} → {}                 nothing of the family is left here
+ *   memory {number} → {counters of the family's memtap here, as control's show has them}
  *   vms {} → {vms: […]}                   as control's ps, of this host alone
  *   output {number, ticket, id, stream, channel} + bytes → {}    clone's host → home; the answer is
  *                                         the permission for more

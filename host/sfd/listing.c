@@ -20,6 +20,7 @@ struct gather {
 	json_t *request;
 	json_t *items;
 	json_t *counters; /* show: of the guest's memory; or NULL */
+	json_t *away;	  /* show: the same of other hosts, by their names; or NULL */
 	unsigned open;
 	void (*take)(struct gather *g, struct host *host, json_t *answer);
 	void (*finish)(struct gather *g);
@@ -134,6 +135,7 @@ static void gather_done(struct gather *g)
 	LIST_REMOVE(g, entry);
 	json_decref(g->items);
 	json_decref(g->counters);
+	json_decref(g->away);
 	json_decref(g->request);
 	free(g);
 }
@@ -288,15 +290,13 @@ static json_int_t count_checkpoints(const struct guest *g)
 	return count;
 }
 
-/* What its memory server on this host has done for the guest and for its clones here. */
-static void take_counters(void *arg, int error, const struct memtap_reply *reply)
+/* What a memory server has done for the guest and for its clones on a host. */
+static json_t *describe_counters(const struct memtap_reply *reply)
 {
 	const struct memtap_stats *s = (const struct memtap_stats *)reply;
-	struct gather *g = arg;
 
-	if (!error)
-		g->counters = json_pack(
-			"{sI sI sI sI sI sI sI sI sI sI sI sI sI sI sI}", "first_writes", (json_int_t)s->parent_faults,
+	return json_pack(
+			"{sI sI sI sI sI sI sI sI sI sI sI sI sI sI sI sI sI si si}", "first_writes", (json_int_t)s->parent_faults,
 			"pages_kept", (json_int_t)s->parent_copied, "pages_served",
 			(json_int_t)s->served, "pages_multicast", (json_int_t)s->multicast,
 			"pages_pushed", (json_int_t)s->pushed, "pages_relayed",
@@ -306,8 +306,71 @@ static void take_counters(void *arg, int error, const struct memtap_reply *reply
 			"clones_pages_local", (json_int_t)s->pages_local, "clones_pages_zero",
 			(json_int_t)s->pages_zero, "clones_pages_dead",
 			(json_int_t)s->pages_dead, "retries", (json_int_t)s->retries, "dropped",
-			(json_int_t)s->dropped);
+			(json_int_t)s->dropped, "pages_fetched", (json_int_t)s->pages_fetched,
+			"bytes_fetched", (json_int_t)s->bytes_fetched, "files", (int)s->files,
+			"files_complete", (int)s->complete);
+}
+
+static void take_counters(void *arg, int error, const struct memtap_reply *reply)
+{
+	struct gather *g = arg;
+
+	if (!error)
+		g->counters = describe_counters(reply);
 	gather_done(g);
+}
+
+/* Another host's; one that has no clones of the guest refuses. */
+static void take_away(void *arg, int error, const char *why, json_t *msg, const uint8_t *bytes,
+		      size_t len)
+{
+	_cleanup_free_ struct gather_ask *a = arg;
+
+	(void)why;
+	(void)bytes;
+	(void)len;
+	if (!error) {
+		json_object_del(msg, "re");
+		json_object_set(a->gather->away, a->host->name, msg);
+	}
+	gather_done(a->gather);
+}
+
+static void ask_away(struct gather *g, struct host *host, unsigned number)
+{
+	struct gather_ask *a = calloc(1, sizeof(*a));
+
+	if (!a)
+		return;
+	a->gather = g;
+	a->host = host;
+	g->open++;
+	peer_call(host, json_pack("{ss si}", "op", "memory", "number", (int)number), NULL, 0,
+		  take_away, a);
+}
+
+static void memory_counted(void *arg, int error, const struct memtap_reply *reply)
+{
+	struct peer_request *r = arg;
+
+	if (error)
+		peer_refuse(r, error, "its memory server does not answer");
+	else
+		peer_reply(r, describe_counters(reply));
+}
+
+void listing_memory(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes,
+		    size_t len)
+{
+	unsigned number;
+	struct family *f = field_unsigned(msg, "number", 0, INT32_MAX, &number)
+				   ? family_find(d, peer_from(r), number)
+				   : NULL;
+
+	(void)bytes;
+	(void)len;
+	if (!f || pager_stats(f->pager, MEMTAP_ALL, memory_counted, r))
+		peer_refuse(r, -ENOENT, "there is nothing of it here");
 }
 
 static void finish_show(struct gather *g)
@@ -326,6 +389,7 @@ static void finish_show(struct gather *g)
 		if (guest) {
 			if (g->counters)
 				json_object_set(vm, "memory", g->counters);
+			json_object_set(vm, "hosts_memory", g->away);
 			json_object_set_new(vm, "distribution", describe_distribution(guest));
 			json_object_set_new(vm, "checkpoints",
 					    json_integer(count_checkpoints(guest)));
@@ -348,6 +412,11 @@ void listing_show(struct daemon *d, struct link *link, json_t *request)
 		return;
 	if (guest && !pager_stats(guest->vm.family->pager, MEMTAP_ALL, take_counters, g))
 		g->open++;
+	g->away = json_object();
+	for (unsigned i = 0; guest && i < d->host_count; i++) {
+		if (d->hosts[i].up && &d->hosts[i] != d->self)
+			ask_away(g, &d->hosts[i], guest->number);
+	}
 	gather_done(g);
 }
 
