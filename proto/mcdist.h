@@ -23,7 +23,7 @@
  * In MC_MULTICAST the source answers the first and ignores the others for MC_LOCKSTEP_NS: the answer is
  * on its way to them too. A run with MC_RUN_AGAIN is answered at once, and to that member alone.
  *
- * Flow. While pages come, each member says every MC_REPORT_NS how many datagrams of the source it
+ * Flow. While pages come, each member says every MC_REPORT_NS (in large groups more seldom) how many datagrams of the source it
  * got and missed (by their counters) and how many pages per second it could take in. The source
  * sends to the group no faster than its slowest member can take, and slower when it misses much;
  * a member that says nothing for MC_SILENT_NS is not waited for.
@@ -44,7 +44,8 @@
  * snapshot's key: the header is authenticated, the body encrypted. The nonce is `sender` (4 bytes,
  * random per process and snapshot, so that no two senders ever use one nonce) and `counter` (8
  * bytes, little-endian, counting up from 1). Receivers keep a sliding window per sender and drop
- * what they have seen or what is too old.
+ * what they have seen or what is too old. What is sent to a group has a sender of its own, an odd
+ * number; other senders are even: gaps in the counters of an odd one are losses.
  *
  * All integers little-endian. A datagram with pages is larger than an Ethernet frame; IP fragments
  * it, and half a datagram never arrives.

@@ -9,15 +9,49 @@
 
 #include "common/fault.h"
 #include "common/log.h"
+#include "host/mcdist/fetch.h"
+#include "host/mcdist/push.h"
+
+typedef int handle_source(struct mc_server *server, const struct mc_address *from,
+			  const uint8_t *body, size_t len);
+typedef int handle_relay(struct mc_relay *relay, const struct mc_address *from,
+			 const uint8_t *body, size_t len);
+
+/* What members say, to the source or to a relay. */
+static const struct {
+	handle_source *source;
+	handle_relay *relay;
+} members_say[] = {
+	[MC_REQUEST] = { mc_server_handle_request, mc_relay_handle_request },
+	[MC_JOIN] = { mc_server_handle_join, mc_relay_handle_join },
+	[MC_REPORT] = { mc_server_handle_report, mc_relay_handle_report },
+};
+
+static int handle_body(struct mc_session *s, const struct mc_header *header,
+		       const struct mc_address *from, const uint8_t *body, size_t len)
+{
+	struct mc_heard heard = { from, header->sender, header->counter };
+	struct mc_relay *relay;
+
+	if (header->type == MC_PAGES)
+		return mc_fetch_handle_pages(s, &heard, body, len);
+	if (header->type == MC_DONE)
+		return mc_fetch_handle_done(s, len);
+	if (header->type > MC_REPORT || !members_say[header->type].source)
+		return -EBADMSG;
+	if (s->server)
+		return members_say[header->type].source(s->server, from, body, len);
+	relay = mc_fetch_relay(s);
+	return relay ? members_say[header->type].relay(relay, from, body, len) : -ENOENT;
+}
 
 static int handle_sealed(struct mc_session *s, const struct mc_header *header, uint8_t *datagram,
 			 size_t len, const struct mc_address *from)
 {
-	const uint8_t *body = datagram + sizeof(*header);
 	size_t body_len;
 	int error;
 
-	if (header->sender == s->seal.sender)
+	if (header->sender == s->seal.sender || header->sender == s->group_seal.sender)
 		return -EBADMSG;	/* our own, thrown back at us */
 	error = s->ep->unsealed ? mc_peel_datagram(len, &body_len) :
 				  mc_unseal_datagram(s->snapshot.key, datagram, len, &body_len);
@@ -25,16 +59,7 @@ static int handle_sealed(struct mc_session *s, const struct mc_header *header, u
 		return error;
 	if (!mc_windows_accept(&s->windows, header->sender, header->counter))
 		return -EALREADY;
-	switch (header->type) {
-	case MC_REQUEST:
-		return s->server ? mc_server_handle(s->server, from, body, body_len) : -ENOENT;
-	case MC_PAGES:
-		return mc_fetch_handle(s, body, body_len);
-	case MC_JOIN:
-		return s->server ? mc_server_handle_join(s->server, from, body, body_len) : -ENOENT;
-	default:
-		return -EBADMSG;
-	}
+	return handle_body(s, header, from, datagram + sizeof(*header), body_len);
 }
 
 static int handle_datagram(struct mc_endpoint *ep, uint8_t *datagram, size_t len,
@@ -56,8 +81,11 @@ static int handle_datagram(struct mc_endpoint *ep, uint8_t *datagram, size_t len
 static void on_received(void *arg, const struct mc_address *from, uint8_t *bytes, size_t len)
 {
 	struct mc_endpoint *ep = arg;
-	int error = len <= MC_MAX_DATAGRAM ? handle_datagram(ep, bytes, len, from) : -EMSGSIZE;
+	int error = -EMSGSIZE;
 
+	ep->received_ns = mc_now_ns(ep);
+	if (len <= MC_MAX_DATAGRAM)
+		error = handle_datagram(ep, bytes, len, from);
 	if (!error)
 		return;
 	ep->counters->dropped++;
@@ -66,7 +94,14 @@ static void on_received(void *arg, const struct mc_address *from, uint8_t *bytes
 
 static void on_writable(void *arg)
 {
-	mc_pay_debts(arg);
+	struct mc_endpoint *ep = arg;
+	struct mc_session *s;
+
+	mc_pay_debts(ep);
+	LIST_FOREACH(s, &ep->sessions, link) {
+		if (s->server)
+			mc_server_pay(s->server);
+	}
 }
 
 static const struct mc_transport_events events = { on_received, on_writable };
@@ -81,9 +116,10 @@ struct mc_endpoint *mc_endpoint_create(struct mc_transport *transport,
 	ep->transport = transport;
 	ep->counters = counters;
 	LIST_INIT(&ep->sessions);
-	TAILQ_INIT(&ep->debts);
-	TAILQ_INIT(&ep->wakes);
-	mc_wakes_init(ep);
+	LIST_INIT(&ep->joined);
+	TAILQ_INIT(&ep->debts[0]);
+	TAILQ_INIT(&ep->debts[1]);
+	mc_pushes_init(ep);
 	transport->arg = ep;
 	transport->events = &events;
 	return ep;
@@ -94,7 +130,7 @@ void mc_endpoint_destroy(struct mc_endpoint *ep)
 	if (!ep)
 		return;
 	ep->transport->events = NULL;
-	mc_wakes_fini(ep);
+	mc_pushes_fini(ep);
 	free(ep);
 }
 
@@ -124,7 +160,8 @@ struct mc_session *mc_session_get(struct mc_endpoint *ep, const struct mc_snapsh
 	s->ep = ep;
 	s->users = 1;
 	s->snapshot = *snapshot;
-	mc_seal_init(&s->seal, snapshot->number, snapshot->key);
+	mc_seal_init(&s->seal, snapshot->number, snapshot->key, false);
+	mc_seal_init(&s->group_seal, snapshot->number, snapshot->key, true);
 	LIST_INIT(&s->fetches);
 	LIST_INSERT_HEAD(&ep->sessions, s, link);
 	return s;
@@ -136,17 +173,68 @@ void mc_session_put(struct mc_session *session)
 		return;
 	LIST_REMOVE(session, link);
 	mc_seal_fini(&session->seal);
+	mc_seal_fini(&session->group_seal);
 	sodium_memzero(session->snapshot.key, MC_KEY_BYTES);
 	free(session);
+}
+
+static struct mc_joined *joined_find(struct mc_endpoint *ep, const struct mc_address *group)
+{
+	struct mc_joined *j;
+
+	LIST_FOREACH(j, &ep->joined, link) {
+		if (mc_address_is(&j->group, group))
+			return j;
+	}
+	return NULL;
+}
+
+int mc_endpoint_join(struct mc_endpoint *ep, const struct mc_address *group)
+{
+	struct mc_joined *j = joined_find(ep, group);
+	int error;
+
+	if (j) {
+		j->users++;
+		return 0;
+	}
+	j = calloc(1, sizeof(*j));
+	if (!j)
+		return -ENOMEM;
+	error = ep->transport->calls->join(ep->transport, group, true);
+	if (error) {
+		free(j);
+		return error;
+	}
+	j->group = *group;
+	j->users = 1;
+	LIST_INSERT_HEAD(&ep->joined, j, link);
+	return 0;
+}
+
+void mc_endpoint_leave(struct mc_endpoint *ep, const struct mc_address *group)
+{
+	struct mc_joined *j = joined_find(ep, group);
+
+	if (!j || --j->users)
+		return;
+	ep->transport->calls->join(ep->transport, group, false);
+	LIST_REMOVE(j, link);
+	free(j);
 }
 
 int mc_send(struct mc_session *session, const struct mc_address *to, enum mc_type type,
 	    size_t body_len)
 {
+	return mc_send_as(session, &session->seal, to, type, body_len);
+}
+
+int mc_send_as(struct mc_session *session, struct mc_seal *seal, const struct mc_address *to,
+	       enum mc_type type, size_t body_len)
+{
 	struct mc_endpoint *ep = session->ep;
-	size_t len = ep->unsealed ?
-			     mc_wrap_datagram(&session->seal, type, ep->sending, body_len) :
-			     mc_seal_datagram(&session->seal, type, ep->sending, body_len);
+	size_t len = ep->unsealed ? mc_wrap_datagram(seal, type, ep->sending, body_len) :
+				    mc_seal_datagram(seal, type, ep->sending, body_len);
 
 	if (type == MC_REQUEST && fault_hit("mcdist-drop-request"))
 		return 0;

@@ -9,35 +9,12 @@
  * timer, which fires after what is to be done already. What somebody waits for goes first, each
  * page as a run of its own so that its answer is not held up by others; pages ahead follow in runs.
  */
-#include <endian.h>
+#include "host/mcdist/fetch.h"
+
 #include <errno.h>
-#include <lz4.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "common/log.h"
-#include "host/mcdist/endpoint.h"
-#include "host/mcdist/pace.h"
-
-#define JOIN_AGAIN_NS 50000000ull
-
-TAILQ_HEAD(mc_wants, mc_want);
-
-struct mc_fetch {
-	LIST_ENTRY(mc_fetch) link;	/* of the session */
-	struct mc_session *session;
-	struct mc_address from;
-	uint32_t node;
-	const struct mc_fetch_calls *calls;
-	void *arg;
-	struct mc_pace pace;
-	struct mc_wants queues[2];	/* MC_QUEUED, by enum mc_urgency */
-	struct mc_wants flight;		/* MC_IN_FLIGHT */
-	uint32_t in_flight;
-	struct mc_timer flush, timer, join;
-	uint64_t timer_ns;		/* when the timer rings; 0: it is off */
-	bool joined;			/* pages have come */
-};
 
 static void timer_set(struct mc_fetch *f, uint64_t due_ns)
 {
@@ -58,9 +35,9 @@ static void depart(struct mc_fetch *f, struct mc_want *w, uint64_t now_ns)
 	timer_set(f, w->due_ns);
 }
 
-static uint32_t flags_of(const struct mc_want *w)
+static uint32_t flags_of(const struct mc_fetch *f, const struct mc_want *w)
 {
-	return (w->tries ? MC_RUN_AGAIN : 0) | (w->urgency == MC_AHEAD ? MC_RUN_AHEAD : 0);
+	return (w->tries || f->member.deaf ? MC_RUN_AGAIN : 0) | (w->urgency == MC_AHEAD ? MC_RUN_AHEAD : 0);
 }
 
 /* Takes queued wants into `spans` as far as there is room. Return: how many spans there are. */
@@ -78,7 +55,7 @@ static unsigned gather(struct mc_fetch *f, struct mc_span spans[MC_MAX_RUNS])
 			w = TAILQ_FIRST(&f->queues[MC_AHEAD]);
 		if (!w)
 			break;
-		flags = flags_of(w);
+		flags = flags_of(f, w);
 		if (run && run->flags == flags && w->gfn == run->gfn + run->pages &&
 		    run->pages < MC_MAX_PAGES) {
 			run->pages++;
@@ -94,20 +71,30 @@ static unsigned gather(struct mc_fetch *f, struct mc_span spans[MC_MAX_RUNS])
 	return count;
 }
 
+static void send_request(struct mc_fetch *f, const struct mc_span *spans, unsigned count)
+{
+	const struct mc_address *whom[2];
+	unsigned asked = mc_member_asks(f, whom);
+
+	for (unsigned i = 0; i < asked; i++) {
+		/* written anew, since it was sealed in place */
+		size_t len = mc_write_request(mc_body(f->session->ep), spans, count);
+		int error = mc_send(f->session, whom[i], MC_REQUEST, len);
+
+		/* as good as lost under way */
+		if (error)
+			log_debug("mcdist: request not sent: error %d", -error);
+	}
+}
+
 static void on_flush(void *arg)
 {
 	struct mc_fetch *f = arg;
 	struct mc_span spans[MC_MAX_RUNS];
 	unsigned count;
 
-	while ((count = gather(f, spans))) {
-		size_t len = mc_write_request(mc_body(f->session->ep), spans, count);
-		int error = mc_send(f->session, &f->from, MC_REQUEST, len);
-
-		/* as good as lost under way */
-		if (error)
-			log_debug("mcdist: request not sent: error %d", -error);
-	}
+	while ((count = gather(f, spans)))
+		send_request(f, spans, count);
 }
 
 static void flush_soon(struct mc_fetch *f)
@@ -146,21 +133,9 @@ static void on_timer(void *arg)
 		timer_set(f, next_ns);
 	if (lost) {
 		mc_pace_lost(&f->pace);
+		mc_member_lost(f);
 		flush_soon(f);
 	}
-}
-
-static void on_join(void *arg)
-{
-	struct mc_join join = { 0 };
-	struct mc_fetch *f = arg;
-	struct mc_endpoint *ep = f->session->ep;
-
-	join.node = f->node;
-	if (f->joined)
-		return;
-	mc_send(f->session, &f->from, MC_JOIN, mc_write_join(mc_body(ep), &join));
-	mc_timer_set(ep, &f->join, mc_now_ns(ep) + JOIN_AGAIN_NS);
 }
 
 void mc_fetch_want(struct mc_fetch *fetch, struct mc_want *want, enum mc_urgency urgency)
@@ -190,53 +165,95 @@ void mc_fetch_done(struct mc_fetch *fetch, struct mc_want *want, bool arrived)
 			mc_pace_arrived(&fetch->pace,
 					want->tries ? 0 : mc_now_ns(fetch->session->ep) - want->sent_ns);
 	}
+	fetch->answered |= want->state == MC_IN_FLIGHT;
 	want->state = MC_IDLE;
 	if (!TAILQ_EMPTY(&fetch->queues[MC_NOW]) || !TAILQ_EMPTY(&fetch->queues[MC_AHEAD]))
 		flush_soon(fetch);
 }
 
-/* Return: false if it is not to be had: corrupt, or equal to one that is not here. */
-static bool decode(struct mc_fetch *f, const struct mc_coded *coded, uint8_t *page)
+/* It came as a reference to a page that is not here. */
+static void ask_for_itself(struct mc_fetch *f, uint64_t gfn)
 {
-	uint64_t gfn;
-	int got;
+	struct mc_want *w;
+
+	TAILQ_FOREACH(w, &f->flight, link) {
+		if (w->gfn == gfn)
+			break;
+	}
+	if (!w)
+		return;
+	TAILQ_REMOVE(&f->flight, w, link);
+	f->in_flight--;
+	w->tries++;
+	enqueue(f, w);
+	flush_soon(f);
+}
+
+/* Return: false if it is not to be had: corrupt, or equal to one that is not here. */
+static bool decode(struct mc_fetch *f, uint64_t gfn, const struct mc_coded *coded, uint8_t *page)
+{
+	uint64_t other;
+	int got = -ENOENT;
 
 	if (coded->coding == MC_LZ4)
-		return LZ4_decompress_safe((const char *)coded->data, (char *)page, coded->bytes,
-					   MC_PAGE_BYTES) == MC_PAGE_BYTES;
-	memcpy(&gfn, coded->data, sizeof(gfn));
-	gfn = le64toh(gfn);
-	if (gfn >= f->session->snapshot.pages || !f->calls->read_page)
-		return false;
-	got = f->calls->read_page(f->arg, gfn, page);
-	if (!got)
+		return mc_decompress(coded, page);
+	other = mc_same_gfn(coded);
+	if (other < f->session->snapshot.pages && f->calls->read_page)
+		got = f->calls->read_page(f->arg, other, page);
+	if (got < 0)
+		ask_for_itself(f, gfn);
+	if (got == 0)
 		memset(page, 0, MC_PAGE_BYTES);
 	return got >= 0;
+}
+
+/* Was it here before? Only a relay cares. */
+static bool is_here(struct mc_fetch *f, uint64_t gfn)
+{
+	uint8_t page[MC_PAGE_BYTES];
+
+	return f->calls->read_page(f->arg, gfn, page) >= 0;
+}
+
+/* Return: true if it is new here, and nobody had asked for it. */
+static bool take_page(struct mc_fetch *f, const struct mc_arrival *a)
+{
+	bool fresh = f->relay && !is_here(f, a->gfn);
+
+	f->answered = false;
+	f->calls->arrived(f->arg, a);
+	if (f->relay)
+		mc_relay_arrived(f->relay, a->gfn);
+	return fresh && !f->answered;
 }
 
 static void take_pages(struct mc_fetch *f, struct mc_pages_reader r)
 {
 	uint32_t overhead = MC_OVERHEAD_BYTES + sizeof(struct mc_pages);
+	struct mc_span span = r.span;
+	bool fresh = true;
 
-	for (uint32_t i = 0; i < r.span.pages; i++) {
+	for (uint32_t i = 0; i < span.pages; i++) {
 		struct mc_coded coded = mc_next_page(&r, i);
-		struct mc_arrival a = { .gfn = r.span.gfn + i, .page = coded.data };
+		struct mc_arrival a = { .gfn = span.gfn + i, .page = coded.data };
 		uint8_t page[MC_PAGE_BYTES];
 
 		a.wire_bytes = overhead + coded.bytes +
 			       (coded.data ? (uint32_t)sizeof(struct mc_page) : 0);
 		overhead = 0;	/* the first page bears it */
 		if (coded.data && coded.coding != MC_PLAIN) {
-			if (!decode(f, &coded, page))
+			if (!decode(f, a.gfn, &coded, page))
 				continue;
 			a.page = page;
 		}
-		f->calls->arrived(f->arg, &a);
+		fresh &= take_page(f, &a);
 	}
-	f->joined = true;
+	if (f->relay)
+		mc_relay_taken(f->relay, &span, fresh);
 }
 
-int mc_fetch_handle(struct mc_session *session, const uint8_t *body, size_t len)
+int mc_fetch_handle_pages(struct mc_session *session, const struct mc_heard *heard,
+			  const uint8_t *body, size_t len)
 {
 	struct mc_pages_reader pages;
 	struct mc_fetch *f;
@@ -246,9 +263,46 @@ int mc_fetch_handle(struct mc_session *session, const uint8_t *body, size_t len)
 		return error;
 	if (LIST_EMPTY(&session->fetches))
 		return -ENOENT;
-	LIST_FOREACH(f, &session->fetches, link)
+	LIST_FOREACH(f, &session->fetches, link) {
 		take_pages(f, pages);
+		mc_member_heard(f, heard, pages.span.pages, session->ep->received_ns);
+	}
 	return 0;
+}
+
+int mc_fetch_handle_done(struct mc_session *session, size_t len)
+{
+	struct mc_fetch *f;
+
+	if (len)
+		return -EBADMSG;
+	if (LIST_EMPTY(&session->fetches))
+		return -ENOENT;
+	LIST_FOREACH(f, &session->fetches, link) {
+		f->member.joined = true;
+		if (f->calls->pushed)
+			f->calls->pushed(f->arg);
+		if (f->relay)
+			mc_relay_done(f->relay);
+	}
+	return 0;
+}
+
+struct mc_relay *mc_fetch_relay(const struct mc_session *session)
+{
+	struct mc_fetch *f;
+
+	LIST_FOREACH(f, &session->fetches, link) {
+		if (f->relay)
+			return f->relay;
+	}
+	return NULL;
+}
+
+static bool is_way(const struct mc_way *way)
+{
+	return way->mode < MC_MODES && way->nodes && way->nodes <= MC_MAX_MEMBERS &&
+	       way->places[0].len && (way->mode != MC_MULTICAST || way->group.len);
 }
 
 /* Return: NULL (errno). */
@@ -271,7 +325,7 @@ struct mc_fetch *mc_fetch_create(struct mc_endpoint *ep, const struct mc_snapsho
 {
 	struct mc_fetch *f;
 
-	if (way->mode >= MC_MODES || !way->nodes || !way->places[0].len) {
+	if (!is_way(way)) {
 		errno = EINVAL;
 		return NULL;
 	}
@@ -283,8 +337,6 @@ struct mc_fetch *mc_fetch_create(struct mc_endpoint *ep, const struct mc_snapsho
 		free(f);
 		return NULL;
 	}
-	f->from = way->places[0];
-	f->node = way->node;
 	f->calls = calls;
 	f->arg = arg;
 	for (unsigned i = 0; i < 2; i++)
@@ -293,9 +345,10 @@ struct mc_fetch *mc_fetch_create(struct mc_endpoint *ep, const struct mc_snapsho
 	mc_pace_init(&f->pace, ep->transport->calls->window_pages(ep->transport));
 	f->flush = (struct mc_timer){ .fire = on_flush, .arg = f };
 	f->timer = (struct mc_timer){ .fire = on_timer, .arg = f };
-	f->join = (struct mc_timer){ .fire = on_join, .arg = f };
+	if (way->mode == MC_TREE && calls->read_page && !mc_fetch_relay(f->session))
+		f->relay = mc_relay_create(f);
 	LIST_INSERT_HEAD(&f->session->fetches, f, link);
-	on_join(f);
+	mc_member_init(f, way);
 	return f;
 }
 
@@ -318,7 +371,8 @@ void mc_fetch_destroy(struct mc_fetch *fetch)
 	forget_all(&fetch->flight);
 	mc_timer_free(fetch->session->ep, &fetch->flush);
 	mc_timer_free(fetch->session->ep, &fetch->timer);
-	mc_timer_free(fetch->session->ep, &fetch->join);
+	mc_member_fini(fetch);
+	mc_relay_destroy(fetch->relay);
 	LIST_REMOVE(fetch, link);
 	mc_session_put(fetch->session);
 	free(fetch);

@@ -9,8 +9,9 @@
  *   endpoint.c   datagrams come in, are judged, and go to the snapshot they belong to
  *   fetch.c      the member: what is wanted is asked for, and asked for again
  *   member.c     whom it asks, its joining and reports
- *   server.c     the source: what is asked for is answered
- *   group.c      the source of MC_MULTICAST: to all or to one, and when
+ *   server.c     the source: what is asked for
+ *   giver.c      what is owed to one, and pages into datagrams
+ *   group.c      what is owed to all, lockstep, the end game; flow.c: how fast
  *   push.c       what nobody asked for
  *   relay.c      a member of MC_TREE that others ask
  *   coding.c     pages of zeros, equal ones, compressed ones

@@ -14,11 +14,14 @@ _Static_assert(offsetof(struct mc_header, counter) == offsetof(struct mc_header,
 	       "sender and counter are adjacent");
 _Static_assert(crypto_aead_chacha20poly1305_IETF_NPUBBYTES == 12, "nonce is both");
 
-void mc_seal_init(struct mc_seal *seal, uint64_t snapshot, const uint8_t key[MC_KEY_BYTES])
+void mc_seal_init(struct mc_seal *seal, uint64_t snapshot, const uint8_t key[MC_KEY_BYTES],
+		  bool group)
 {
 	memcpy(seal->key, key, MC_KEY_BYTES);
 	seal->snapshot = snapshot;
-	seal->sender = randombytes_random();
+	do
+		seal->sender = (randombytes_random() & ~1u) | group;
+	while (!seal->sender);
 	seal->counter = 0;
 }
 

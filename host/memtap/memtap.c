@@ -141,6 +141,24 @@ static void add_counters(struct memtap_stats *s, struct mem_times *times,
 	mem_times_merge(times, &c->times);
 }
 
+static void add_network(const struct memtap *m, struct memtap_stats *s)
+{
+	const struct mem_file *file;
+
+	s->served = m->net.served;
+	s->multicast = m->net.multicast;
+	s->pushed = m->net.pushed;
+	s->relayed = m->net.relayed;
+	s->same = m->net.same;
+	s->compressed = m->net.compressed;
+	s->lockstep = m->net.lockstep;
+	s->reports = m->net.reports;
+	LIST_FOREACH(file, &m->files, link) {
+		s->files += file->source == MEM_REMOTE;
+		s->complete += file->source == MEM_REMOTE && !file->lacking;
+	}
+}
+
 void memtap_stats(const struct memtap *m, const struct mem_clone *clone, struct memtap_stats *stats)
 {
 	struct mem_times times = { 0 };
@@ -154,7 +172,7 @@ void memtap_stats(const struct memtap *m, const struct mem_clone *clone, struct 
 			add_counters(stats, &times, &c->counters);
 		stats->retries = m->net.retries;
 		stats->dropped = m->net.dropped;
-		stats->served = m->net.served;
+		add_network(m, stats);
 		stats->parent_faults = m->kept.faults;
 		stats->parent_copied = m->kept.copied;
 	}

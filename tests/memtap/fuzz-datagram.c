@@ -97,8 +97,8 @@ static void start(void)
 	fetch = mc_fetch_create(endpoint, &fetched, &way, &fetch_calls, NULL);
 	if (!fetch || !mc_server_create(endpoint, &served, &way, &calls, NULL))
 		abort();
-	mc_seal_init(&seals[0], SERVED, served.key);
-	mc_seal_init(&seals[1], FETCHED, fetched.key);
+	mc_seal_init(&seals[0], SERVED, served.key, false);
+	mc_seal_init(&seals[1], FETCHED, fetched.key, false);
 }
 
 /* A body that is right, or nearly. Return: its length. */

@@ -107,7 +107,7 @@ static struct stranger stranger_create(const uint8_t *key)
 {
 	struct stranger s = { .sock = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0) };
 
-	mc_seal_init(&s.seal, SNAPSHOT, key);
+	mc_seal_init(&s.seal, SNAPSHOT, key, false);
 	return s;
 }
 

@@ -57,7 +57,7 @@ static void test_every_bit_is_authentic(void)
 	uint8_t key[MC_KEY_BYTES] = { 9 };
 	size_t len, body_len;
 
-	mc_seal_init(&seal, 5, key);
+	mc_seal_init(&seal, 5, key, false);
 	len = mc_seal_datagram(&seal, MC_REQUEST, datagram, 16);
 	for (size_t bit = 0; bit < len * 8; bit++) {
 		memcpy(damaged, datagram, len);

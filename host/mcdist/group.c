@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * When each page went to the group, and what is owed to it.
+ *
+ *   never ── asked for ──→ owed ── paid ──→ sent, at a time ── asked for much later ──→ owed
+ */
+#include "host/mcdist/group.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "host/mcdist/flow.h"
+
+#define NEVER 0u
+#define OWED UINT16_MAX
+#define TICK_NS 1000000ull
+#define TICKS 65534u		/* then they begin anew: a page is taken for fresh once a minute */
+#define LOCKSTEP_TICKS (MC_LOCKSTEP_NS / TICK_NS)
+#define FULL_NS 1000000ull	/* the transport was full: try again after */
+#define END_GAME 8u		/* one page of so many is not sent yet */
+
+struct mc_group {
+	struct mc_giver *giver;
+	struct mc_address address;
+	struct mc_flow flow;
+	struct mc_debts debts[2];	/* what somebody waits for; what is ahead */
+	struct mc_timer pay;
+	uint64_t had;			/* pages that were sent */
+	uint16_t sent[];		/* per page: NEVER, OWED, or 1 + the tick */
+};
+
+static void on_pay(void *arg)
+{
+	mc_group_pay(arg);
+}
+
+struct mc_group *mc_group_create(struct mc_giver *giver, const struct mc_address *address)
+{
+	uint64_t pages = giver->session->snapshot.pages;
+	struct mc_group *g = calloc(1, sizeof(*g) + pages * sizeof(g->sent[0]));
+
+	if (!g)
+		return NULL;
+	g->giver = giver;
+	g->address = *address;
+	g->pay = (struct mc_timer){ .fire = on_pay, .arg = g };
+	TAILQ_INIT(&g->debts[0]);
+	TAILQ_INIT(&g->debts[1]);
+	mc_flow_init(&g->flow);
+	return g;
+}
+
+static void debt_free(struct mc_group *g, struct mc_debt *debt)
+{
+	TAILQ_REMOVE(&g->debts[debt->span.flags & MC_RUN_AHEAD ? 1 : 0], debt, link);
+	free(debt);
+}
+
+void mc_group_destroy(struct mc_group *group)
+{
+	struct mc_debt *debt;
+
+	if (!group)
+		return;
+	for (unsigned i = 0; i < 2; i++) {
+		while ((debt = TAILQ_FIRST(&group->debts[i])))
+			debt_free(group, debt);
+	}
+	mc_timer_free(group->giver->session->ep, &group->pay);
+	mc_flow_fini(&group->flow);
+	free(group);
+}
+
+static uint16_t tick_of(uint64_t now_ns)
+{
+	return (uint16_t)(1 + now_ns / TICK_NS % TICKS);
+}
+
+static bool is_fresh(const struct mc_group *g, uint64_t gfn, uint16_t tick)
+{
+	uint16_t sent = g->sent[gfn];
+
+	if (sent == OWED)
+		return true;
+	return sent != NEVER && (tick + TICKS - sent) % TICKS < LOCKSTEP_TICKS;
+}
+
+static void mark(struct mc_group *g, const struct mc_span *span, uint16_t as)
+{
+	for (uint32_t i = 0; i < span->pages; i++) {
+		uint16_t *sent = &g->sent[span->gfn + i];
+
+		if (*sent == NEVER)
+			g->had++;
+		*sent = as;
+	}
+}
+
+/* Return: false if there is no memory; who asked asks again. */
+static bool owe_to_all(struct mc_group *g, const struct mc_span *span)
+{
+	struct mc_debt *debt = malloc(sizeof(*debt));
+
+	if (!debt)
+		return false;
+	*debt = (struct mc_debt){ .giver = g->giver, .span = *span };
+	TAILQ_INSERT_TAIL(&g->debts[span->flags & MC_RUN_AHEAD ? 1 : 0], debt, link);
+	mark(g, span, OWED);
+	return true;
+}
+
+static bool is_end_game(const struct mc_group *g)
+{
+	uint64_t pages = g->giver->session->snapshot.pages;
+
+	return g->had >= pages - pages / END_GAME;
+}
+
+void mc_group_asked(struct mc_group *group, const struct mc_address *from,
+		    const struct mc_span *span)
+{
+	struct mc_endpoint *ep = group->giver->session->ep;
+	uint16_t tick = tick_of(mc_now_ns(ep));
+	struct mc_span run = { .flags = span->flags };
+
+	if (span->flags & MC_RUN_AGAIN) {
+		mc_owe(group->giver, from, span);
+		return;
+	}
+	for (uint32_t i = 0; i <= span->pages; i++) {
+		bool is_asked = i < span->pages && !is_fresh(group, span->gfn + i, tick);
+
+		if (i < span->pages && !is_asked)
+			ep->counters->lockstep++;
+		if (is_asked) {
+			run.gfn = run.pages ? run.gfn : span->gfn + i;
+			run.pages++;
+			continue;
+		}
+		if (run.pages && is_end_game(group))
+			mc_owe(group->giver, from, &run);
+		else if (run.pages && !owe_to_all(group, &run))
+			return;
+		run.pages = 0;
+	}
+}
+
+void mc_group_report(struct mc_group *group, const struct mc_report *report)
+{
+	struct mc_session *s = group->giver->session;
+
+	if (report->sender == s->group_seal.sender)
+		mc_flow_report(&group->flow, mc_now_ns(s->ep), report);
+}
+
+/* Return: 0, or when to try again. */
+static uint64_t send_to_all(struct mc_group *g, const struct mc_span *span, bool waited_for)
+{
+	struct mc_endpoint *ep = g->giver->session->ep;
+	uint64_t now_ns = mc_now_ns(ep), wait_ns = mc_flow_wait_ns(&g->flow, now_ns, waited_for);
+	struct mc_to to = { &g->address, true };
+	ssize_t len;
+
+	if (wait_ns)
+		return wait_ns;
+	len = mc_give(g->giver, &to, span);
+	if (len == -EAGAIN)
+		return now_ns + FULL_NS;
+	mc_flow_sent(&g->flow, now_ns, (uint64_t)len + MC_OVERHEAD_BYTES);
+	mark(g, span, tick_of(now_ns));
+	return 0;
+}
+
+void mc_group_pay(struct mc_group *group)
+{
+	struct mc_debt *debt;
+	uint64_t wait_ns = 0;
+
+	for (unsigned i = 0; i < 2 && !wait_ns; i++) {
+		while (!wait_ns && (debt = TAILQ_FIRST(&group->debts[i]))) {
+			wait_ns = send_to_all(group, &debt->span, i == 0);
+			if (!wait_ns)
+				debt_free(group, debt);
+		}
+	}
+	if (wait_ns)
+		mc_timer_set(group->giver->session->ep, &group->pay, wait_ns);
+}
+
+uint64_t mc_group_push(struct mc_group *group, const struct mc_span *span)
+{
+	uint64_t now_ns = mc_now_ns(group->giver->session->ep);
+
+	if (!TAILQ_EMPTY(&group->debts[0]) || !TAILQ_EMPTY(&group->debts[1]))
+		return now_ns + FULL_NS;
+	return send_to_all(group, span, false);
+}
+
+bool mc_group_had(const struct mc_group *group, uint64_t gfn)
+{
+	return group->sent[gfn] != NEVER;
+}
+
+const struct mc_address *mc_group_address(const struct mc_group *group)
+{
+	return &group->address;
+}
