@@ -314,7 +314,6 @@ int main(int argc, char **argv)
 	struct daemon d = { .config = { .cluster = "default",
 					.clone_percent = 25,
 					.sweep_pages = 8192,
-					.distribution = DISTRIBUTE_UNICAST,
 					.ready_fd = -1 },
 			    .next_guest = 1 };
 	char why[WHY_BYTES] = "";
