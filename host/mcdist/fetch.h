@@ -37,7 +37,9 @@ struct mc_member {
 	bool deaf;			/* what is sent to the group does not reach us */
 	bool orphan;			/* the parent is silent: the source is asked */
 	uint64_t orphan_ns;		/* when to try the parent again */
-	unsigned silent;		/* times in a row that nothing came from whom we ask */
+	unsigned silent;		/* times in a row that nothing came from whom we ask, */
+	uint64_t silent_ns;		/* since the first of them */
+	uint64_t patience_ns;		/* that long before the source is asked */
 	bool joined;			/* pages have come */
 	uint64_t join_ns;		/* how long to wait until joining again */
 	uint64_t report_every_ns;

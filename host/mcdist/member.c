@@ -2,8 +2,10 @@
 /*
  * A member: whom it asks, its joining and its reports.
  *
- * In MC_TREE it asks its parent. After MEMBER_PATIENCE time-outs in a row without a word from it the
- * source is asked; every ORPHAN_NS the parent is asked as well, and if it answers, it alone again.
+ * In MC_TREE it asks its parent. After PARENT_TRIES time-outs in a row and PARENT_SILENT_NS for each
+ * node above without a word from it, the source is asked; every ORPHAN_NS the parent is asked as
+ * well, and if it answers, it alone again. It is silent too while it asks above itself, again and
+ * again where datagrams get lost: to be impatient then is to make the source serve all.
  *
  * It joins until pages come; and again when the source has changed, by its sender's number.
  */
@@ -11,8 +13,9 @@
 
 #include "common/log.h"
 
-#define MEMBER_PATIENCE 3u
-#define ORPHAN_NS 2000000000ull
+#define PARENT_TRIES 3u
+#define PARENT_SILENT_NS 100000000ull	/* for each node above */
+#define ORPHAN_NS 100000000ull
 #define JOIN_FIRST_NS 50000000ull
 #define JOIN_LAST_NS 1000000000ull
 #define REPORT_PER_NODE_NS 1000000ull	/* that many do not drown the source in reports */
@@ -96,6 +99,16 @@ static uint64_t report_every_ns(uint32_t nodes)
 	return ns < REPORT_LAST_NS ? ns : REPORT_LAST_NS;
 }
 
+/* How many nodes of the tree are above one, with the source. */
+static unsigned levels_above(uint32_t node)
+{
+	unsigned levels = 0;
+
+	for (; node; node = (node - 1) / MC_TREE_CHILDREN)
+		levels++;
+	return levels;
+}
+
 void mc_member_init(struct mc_fetch *f, const struct mc_way *way)
 {
 	struct mc_member *m = &f->member;
@@ -107,6 +120,7 @@ void mc_member_init(struct mc_fetch *f, const struct mc_way *way)
 				 .parent = way->places[0],
 				 .join_ns = JOIN_FIRST_NS,
 				 .report_every_ns = report_every_ns(way->nodes),
+				 .patience_ns = levels_above(way->node) * PARENT_SILENT_NS,
 				 .join = { .fire = on_join, .arg = f },
 				 .report = { .fire = on_report, .arg = f } };
 	if (tree && way->places[(way->node - 1) / MC_TREE_CHILDREN].len)
@@ -148,7 +162,10 @@ void mc_member_lost(struct mc_fetch *f)
 {
 	struct mc_member *m = &f->member;
 
-	if (++m->silent < MEMBER_PATIENCE || m->orphan || mc_address_is(&m->parent, &m->source))
+	if (m->silent++ == 0)
+		m->silent_ns = mc_now_ns(ep_of(f));
+	if (m->orphan || mc_address_is(&m->parent, &m->source) || m->silent < PARENT_TRIES ||
+	    m->silent_ns + m->patience_ns > mc_now_ns(ep_of(f)))
 		return;
 	log_info("mcdist: no word from the parent of node %u: the source is asked", m->node);
 	m->orphan = true;
