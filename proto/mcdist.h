@@ -21,15 +21,16 @@
  *
  * Lockstep. Clones do the same things at the same time, so many members ask for one page at once.
  * In MC_MULTICAST the source answers the first and ignores the others for MC_LOCKSTEP_NS: the answer is
- * on its way to them too. A run with MC_RUN_AGAIN is answered at once, and to that member alone.
+ * on its way to them too. A run with MC_RUN_ALONE is answered at once, and to that member alone.
  *
- * Flow. While pages come, each member says every MC_REPORT_NS (in large groups more seldom) how many datagrams of the source it
- * got and missed (by their counters) and how many pages per second it could take in. The source
- * sends to the group no faster than its slowest member can take, and slower when it misses much;
- * a member that says nothing for MC_SILENT_NS is not waited for.
+ * Flow. While pages come, each member says every MC_REPORT_NS (in large groups more seldom) how many
+ * datagrams of the source it got and missed (by their counters) and how many pages per second it
+ * could take in. The source sends to the group no faster than its slowest member can take, and
+ * slower when it misses much; a member that says nothing for MC_SILENT_NS is not waited for.
  *
- * End game. Once the source has sent most of what is not zero to the group, what is still asked for
- * is asked for by few: it is answered to the one who asked.
+ * End game. A page that has been to the group and is asked for still has been lost on the way to few,
+ * or they have come late: it goes to the one who asks. If another asks for it soon after (in
+ * MC_ALONE_NS), they are not so few, and it goes to all once more.
  *
  * Push. What was not asked for is sent when nothing that was asked for waits: first the pages that
  * clones of earlier snapshots of the same VM needed in their first moments (at MC_JOIN), then, if
@@ -68,6 +69,7 @@
 #define MC_MAX_MEMBERS 4096
 #define MC_TREE_CHILDREN 2
 #define MC_LOCKSTEP_NS 5000000ull	/* at least; longer where round trips are */
+#define MC_ALONE_NS 50000000ull
 #define MC_REPORT_NS 20000000ull
 #define MC_SILENT_NS 1000000000ull
 
@@ -93,6 +95,8 @@ _Static_assert(sizeof(struct mc_header) == 24, "no padding");
 
 #define MC_RUN_AGAIN 1u	/* it was asked for before, and did not come */
 #define MC_RUN_AHEAD 2u	/* nobody waits for it yet */
+#define MC_RUN_ALONE 4u	/* with MC_RUN_AGAIN: what goes to the group seems not to come here */
+#define MC_RUN_FLAGS (MC_RUN_AGAIN | MC_RUN_AHEAD | MC_RUN_ALONE)
 struct mc_run {
 	uint64_t gfn;		/* first page */
 	uint32_t pages;		/* 1..MC_MAX_PAGES */

@@ -16,6 +16,8 @@
 
 #include "common/log.h"
 
+#define ALONE_TRIES 3u	/* then what is sent to all seems not to come */
+
 static void timer_set(struct mc_fetch *f, uint64_t due_ns)
 {
 	if (f->timer_ns && f->timer_ns <= due_ns)
@@ -37,7 +39,10 @@ static void depart(struct mc_fetch *f, struct mc_want *w, uint64_t now_ns)
 
 static uint32_t flags_of(const struct mc_fetch *f, const struct mc_want *w)
 {
-	return (w->tries || f->member.deaf ? MC_RUN_AGAIN : 0) | (w->urgency == MC_AHEAD ? MC_RUN_AHEAD : 0);
+	bool alone = f->member.deaf || w->tries >= ALONE_TRIES;
+
+	return (w->tries || alone ? MC_RUN_AGAIN : 0) | (alone ? MC_RUN_ALONE : 0) |
+	       (w->urgency == MC_AHEAD ? MC_RUN_AHEAD : 0);
 }
 
 /* Takes queued wants into `spans` as far as there is room. Return: how many spans there are. */

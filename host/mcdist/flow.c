@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The rate of a group: more by a thirty-second for each good report, less by a third for a bad one. */
+/* The rate of a group: more by an eighth while reports are good, less by a third for a bad one. */
 #include "host/mcdist/flow.h"
 
 #include <errno.h>
@@ -85,7 +85,11 @@ int mc_flow_report(struct mc_flow *flow, uint64_t now_ns, const struct mc_report
 	m->heard_ns = now_ns;
 	m->takes_pages_per_s = report->takes_pages_per_s;
 	if (!is_much(report)) {
-		flow->pages_per_s += flow->pages_per_s / 32;
+		/* however many members report */
+		if (flow->grown_ns + MC_REPORT_NS <= now_ns && flow->slowed_ns + SLOW_AGAIN_NS <= now_ns) {
+			flow->grown_ns = now_ns;
+			flow->pages_per_s += flow->pages_per_s / 8;
+		}
 	} else if (flow->slowed_ns + SLOW_AGAIN_NS <= now_ns) {
 		flow->slowed_ns = now_ns;
 		flow->pages_per_s -= flow->pages_per_s / 3;

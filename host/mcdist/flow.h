@@ -6,7 +6,7 @@
  * at the rate, and what may not run ahead of the real time waits. What somebody waits for may run
  * ahead a little, so nothing that is pushed can be in its way.
  *
- * The rate grows a little with each report that all is well, and shrinks by a third when a member
+ * The rate grows a little in each time of reports that all is well, and shrinks by a third when a member
  * misses much; random losses of a bad link are not much. It never is higher than what the slowest
  * member can take that is not silent.
  */
@@ -33,7 +33,7 @@ struct mc_flow_member {
 struct mc_flow {
 	uint32_t pages_per_s;
 	uint64_t clock_ns;
-	uint64_t slowed_ns;		/* when the rate last shrank */
+	uint64_t slowed_ns, grown_ns;	/* when the rate last shrank, or grew */
 	struct mc_flow_member *members;	/* by node */
 	uint32_t member_count;		/* in `members` */
 };

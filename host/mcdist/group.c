@@ -2,7 +2,11 @@
 /*
  * When each page went to the group, and what is owed to it.
  *
- *   never ── asked for ──→ owed ── paid ──→ sent, at a time ── asked for much later ──→ owed
+ *   never ── asked for ──→ owed ── paid ──→ sent, at a time ── asked for much later, twice ──→ owed
+ *
+ * Who asks for a page that was sent has missed it, or has come late. It alone gets it, unless another
+ * asks for the same soon after: of a thousand members some miss every datagram, and to answer each of
+ * them would be unicast again. So the source's bytes hardly grow with the members or with the loss.
  */
 #include "host/mcdist/group.h"
 
@@ -17,7 +21,12 @@
 #define TICKS 65534u		/* then they begin anew: a page is taken for fresh once a minute */
 #define LOCKSTEP_TICKS (MC_LOCKSTEP_NS / TICK_NS)
 #define FULL_NS 1000000ull	/* the transport was full: try again after */
-#define END_GAME 8u		/* one page of so many is not sent yet */
+#define ALONE_TICKS (MC_ALONE_NS / TICK_NS)
+
+struct group_page {
+	uint16_t sent;		/* to all: NEVER, OWED, or 1 + the tick */
+	uint16_t alone;		/* to the only one who lacked it: NEVER, or 1 + the tick */
+};
 
 struct mc_group {
 	struct mc_giver *giver;
@@ -26,7 +35,7 @@ struct mc_group {
 	struct mc_debts debts[2];	/* what somebody waits for; what is ahead */
 	struct mc_timer pay;
 	uint64_t had;			/* pages that were sent */
-	uint16_t sent[];		/* per page: NEVER, OWED, or 1 + the tick */
+	struct group_page pages[];
 };
 
 static void on_pay(void *arg)
@@ -37,7 +46,7 @@ static void on_pay(void *arg)
 struct mc_group *mc_group_create(struct mc_giver *giver, const struct mc_address *address)
 {
 	uint64_t pages = giver->session->snapshot.pages;
-	struct mc_group *g = calloc(1, sizeof(*g) + pages * sizeof(g->sent[0]));
+	struct mc_group *g = calloc(1, sizeof(*g) + pages * sizeof(g->pages[0]));
 
 	if (!g)
 		return NULL;
@@ -76,19 +85,15 @@ static uint16_t tick_of(uint64_t now_ns)
 	return (uint16_t)(1 + now_ns / TICK_NS % TICKS);
 }
 
-static bool is_fresh(const struct mc_group *g, uint64_t gfn, uint16_t tick)
+static uint16_t ticks_since(uint16_t then, uint16_t tick)
 {
-	uint16_t sent = g->sent[gfn];
-
-	if (sent == OWED)
-		return true;
-	return sent != NEVER && (tick + TICKS - sent) % TICKS < LOCKSTEP_TICKS;
+	return (uint16_t)((tick + TICKS - then) % TICKS);
 }
 
 static void mark(struct mc_group *g, const struct mc_span *span, uint16_t as)
 {
 	for (uint32_t i = 0; i < span->pages; i++) {
-		uint16_t *sent = &g->sent[span->gfn + i];
+		uint16_t *sent = &g->pages[span->gfn + i].sent;
 
 		if (*sent == NEVER)
 			g->had++;
@@ -109,40 +114,63 @@ static bool owe_to_all(struct mc_group *g, const struct mc_span *span)
 	return true;
 }
 
-static bool is_end_game(const struct mc_group *g)
-{
-	uint64_t pages = g->giver->session->snapshot.pages;
+/* Whom a page goes to when a member asks for it. */
+enum answer { ANSWER_NOBODY, ANSWER_ALL, ANSWER_ONE };
 
-	return g->had >= pages - pages / END_GAME;
+static enum answer answer_to(struct mc_group *g, uint64_t gfn, uint16_t tick)
+{
+	struct group_page *page = &g->pages[gfn];
+	bool alone = page->alone == NEVER || ticks_since(page->alone, tick) >= ALONE_TICKS;
+
+	if (page->sent == NEVER)
+		return ANSWER_ALL;
+	if (page->sent == OWED || ticks_since(page->sent, tick) < LOCKSTEP_TICKS)
+		return ANSWER_NOBODY;
+	page->alone = alone ? tick : NEVER;
+	return alone ? ANSWER_ONE : ANSWER_ALL;
+}
+
+/* Return: false if there is no memory. */
+static bool give(struct mc_group *g, const struct mc_address *from, const struct mc_span *run,
+		 enum answer answer)
+{
+	switch (answer) {
+	case ANSWER_NOBODY:
+		g->giver->session->ep->counters->lockstep += run->pages;
+		return true;
+	case ANSWER_ONE:
+		mc_owe(g->giver, from, run);
+		return true;
+	case ANSWER_ALL:
+		return owe_to_all(g, run);
+	}
+	return false;
 }
 
 void mc_group_asked(struct mc_group *group, const struct mc_address *from,
 		    const struct mc_span *span)
 {
-	struct mc_endpoint *ep = group->giver->session->ep;
-	uint16_t tick = tick_of(mc_now_ns(ep));
-	struct mc_span run = { .flags = span->flags };
+	uint16_t tick = tick_of(mc_now_ns(group->giver->session->ep));
+	struct mc_span run = { .gfn = span->gfn, .flags = span->flags };
+	enum answer answer = ANSWER_NOBODY;
 
-	if (span->flags & MC_RUN_AGAIN) {
+	if (span->flags & MC_RUN_ALONE) {
 		mc_owe(group->giver, from, span);
 		return;
 	}
-	for (uint32_t i = 0; i <= span->pages; i++) {
-		bool is_asked = i < span->pages && !is_fresh(group, span->gfn + i, tick);
+	for (uint32_t i = 0; i < span->pages; i++) {
+		enum answer next = answer_to(group, span->gfn + i, tick);
 
-		if (i < span->pages && !is_asked)
-			ep->counters->lockstep++;
-		if (is_asked) {
-			run.gfn = run.pages ? run.gfn : span->gfn + i;
-			run.pages++;
-			continue;
+		if (run.pages && next != answer) {
+			if (!give(group, from, &run, answer))
+				return;
+			run.gfn = span->gfn + i;
+			run.pages = 0;
 		}
-		if (run.pages && is_end_game(group))
-			mc_owe(group->giver, from, &run);
-		else if (run.pages && !owe_to_all(group, &run))
-			return;
-		run.pages = 0;
+		answer = next;
+		run.pages++;
 	}
+	give(group, from, &run, answer);
 }
 
 void mc_group_report(struct mc_group *group, const struct mc_report *report)
@@ -198,7 +226,7 @@ uint64_t mc_group_push(struct mc_group *group, const struct mc_span *span)
 
 bool mc_group_had(const struct mc_group *group, uint64_t gfn)
 {
-	return group->sent[gfn] != NEVER;
+	return group->pages[gfn].sent != NEVER;
 }
 
 const struct mc_address *mc_group_address(const struct mc_group *group)

@@ -36,7 +36,7 @@ int mc_read_request(const uint8_t *body, size_t len, uint64_t ram_pages,
 		memcpy(&run, body + i * sizeof(run), sizeof(run));
 		spans[i] = (struct mc_span){ le64toh(run.gfn), le32toh(run.pages),
 					     le32toh(run.flags) };
-		if (spans[i].flags & ~(MC_RUN_AGAIN | MC_RUN_AHEAD) ||
+		if (spans[i].flags & ~MC_RUN_FLAGS ||
 		    !span_is_valid(spans[i].gfn, spans[i].pages, ram_pages))
 			return -EBADMSG;
 	}

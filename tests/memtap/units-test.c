@@ -127,7 +127,7 @@ static void test_requests(void)
 	size_t len;
 
 	for (unsigned i = 0; i < MC_MAX_RUNS; i++)
-		in[i] = (struct mc_span){ i * 11, 1 + i % MC_MAX_PAGES, i % 4 };
+		in[i] = (struct mc_span){ i * 11, 1 + i % MC_MAX_PAGES, i % 8 };
 	len = mc_write_request(body, in, MC_MAX_RUNS);
 	CU_ASSERT_EQUAL(mc_read_request(body, len, 1000, out), MC_MAX_RUNS);
 	for (unsigned i = 0; i < MC_MAX_RUNS; i++)
@@ -138,7 +138,7 @@ static void test_requests(void)
 	CU_ASSERT_EQUAL(mc_read_request(body, len - 1, 1000, out), -EBADMSG);
 	CU_ASSERT_EQUAL(mc_read_request(body, 0, 1000, out), -EBADMSG);
 	CU_ASSERT_EQUAL(mc_read_request(body, sizeof(body), 1000, out), -EBADMSG);
-	body[12] = 4;	/* a flag that there is not */
+	body[12] = 8;	/* a flag that there is not */
 	CU_ASSERT_EQUAL(mc_read_request(body, len, 1000, out), -EBADMSG);
 }
 
