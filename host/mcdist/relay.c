@@ -203,7 +203,8 @@ int mc_relay_handle_report(struct mc_relay *relay, const struct mc_address *from
 	if (mc_read_report(body, len, &report))
 		return -EBADMSG;
 	relay->fetch->session->ep->counters->reports++;
-	hear_child(relay, from, false);
+	/* it may have joined before we were there to hear it */
+	hear_child(relay, from, report.node > relay->fetch->member.node);
 	return 0;
 }
 
