@@ -5,43 +5,60 @@
 #include <errno.h>
 #include <stdlib.h>
 
-static bool before(const struct sim_event *a, const struct sim_event *b)
+#define WIDE 4u		/* children of each: they share a cache line or two */
+
+static bool before(const struct sim_entry *a, const struct sim_entry *b)
 {
 	return a->at_ns != b->at_ns ? a->at_ns < b->at_ns : a->turn < b->turn;
 }
 
-static void put(struct sim_queue *q, size_t place, struct sim_event *event)
+static size_t parent_of(size_t place)
 {
-	q->heap[place] = event;
-	event->place = place;
+	return (place + WIDE - 2) / WIDE;
 }
 
-static void up(struct sim_queue *q, struct sim_event *event, size_t place)
+static void put(struct sim_queue *q, size_t place, const struct sim_entry *entry)
 {
-	for (; place > 1 && before(event, q->heap[place / 2]); place /= 2)
-		put(q, place, q->heap[place / 2]);
-	put(q, place, event);
+	q->heap[place] = *entry;
+	entry->event->place = place;
 }
 
-static void down(struct sim_queue *q, struct sim_event *event, size_t place)
+static void up(struct sim_queue *q, const struct sim_entry *entry, size_t place)
+{
+	for (; place > 1 && before(entry, &q->heap[parent_of(place)]); place = parent_of(place))
+		put(q, place, &q->heap[parent_of(place)]);
+	put(q, place, entry);
+}
+
+/* Return: the child that is first, or 0. */
+static size_t first_child(const struct sim_queue *q, size_t place)
+{
+	size_t child = WIDE * (place - 1) + 2, first = child;
+
+	if (child > q->count)
+		return 0;
+	for (unsigned i = 1; i < WIDE && child + i <= q->count; i++) {
+		if (before(&q->heap[child + i], &q->heap[first]))
+			first = child + i;
+	}
+	return first;
+}
+
+static void down(struct sim_queue *q, const struct sim_entry *entry, size_t place)
 {
 	size_t child;
 
-	while ((child = 2 * place) <= q->count) {
-		if (child < q->count && before(q->heap[child + 1], q->heap[child]))
-			child++;
-		if (!before(q->heap[child], event))
-			break;
-		put(q, place, q->heap[child]);
+	while ((child = first_child(q, place)) && before(&q->heap[child], entry)) {
+		put(q, place, &q->heap[child]);
 		place = child;
 	}
-	put(q, place, event);
+	put(q, place, entry);
 }
 
 void sim_queue_fini(struct sim_queue *q)
 {
 	for (size_t i = 1; i <= q->count; i++)
-		q->heap[i]->place = 0;
+		q->heap[i].event->place = 0;
 	free(q->heap);
 	*q = (struct sim_queue){ 0 };
 }
@@ -49,11 +66,11 @@ void sim_queue_fini(struct sim_queue *q)
 static int make_room(struct sim_queue *q)
 {
 	size_t room = q->room ? 2 * q->room : 1024;
-	struct sim_event **heap;
+	struct sim_entry *heap;
 
 	if (q->count + 1 < q->room)
 		return 0;
-	heap = realloc(q->heap, room * sizeof(struct sim_event *));
+	heap = realloc(q->heap, room * sizeof(*heap));
 	if (!heap)
 		return -ENOMEM;
 	q->heap = heap;
@@ -64,36 +81,36 @@ static int make_room(struct sim_queue *q)
 void sim_queue_unset(struct sim_queue *q, struct sim_event *event)
 {
 	size_t place = event->place;
-	struct sim_event *last;
+	struct sim_entry last;
 
 	if (!place)
 		return;
 	event->place = 0;
 	last = q->heap[q->count--];
-	if (last == event)
+	if (last.event == event)
 		return;
-	if (place > 1 && before(last, q->heap[place / 2]))
-		up(q, last, place);
+	if (place > 1 && before(&last, &q->heap[parent_of(place)]))
+		up(q, &last, place);
 	else
-		down(q, last, place);
+		down(q, &last, place);
 }
 
 int sim_queue_set(struct sim_queue *q, struct sim_event *event, uint64_t at_ns)
 {
+	struct sim_entry entry = { at_ns, q->turns++, event };
 	int error = make_room(q);
 
 	if (error)
 		return error;
 	sim_queue_unset(q, event);
 	event->at_ns = at_ns;
-	event->turn = q->turns++;
-	up(q, event, ++q->count);
+	up(q, &entry, ++q->count);
 	return 0;
 }
 
 struct sim_event *sim_queue_next(struct sim_queue *q)
 {
-	struct sim_event *event = q->count ? q->heap[1] : NULL;
+	struct sim_event *event = q->count ? q->heap[1].event : NULL;
 
 	if (event)
 		sim_queue_unset(q, event);

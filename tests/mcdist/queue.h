@@ -12,12 +12,18 @@ struct sim_event {
 	void (*fire)(void *arg);
 	void *arg;
 	uint64_t at_ns;
-	uint64_t turn;		/* of two at the same time, the one that was set first */
 	size_t place;		/* in the heap, from 1; 0: it is not set */
 };
 
+/* What is compared lies side by side. */
+struct sim_entry {
+	uint64_t at_ns;
+	uint64_t turn;		/* of two at the same time, the one that was set first */
+	struct sim_event *event;
+};
+
 struct sim_queue {
-	struct sim_event **heap;	/* from 1 */
+	struct sim_entry *heap;	/* from 1 */
 	size_t count, room;
 	uint64_t turns;
 };
