@@ -12,6 +12,7 @@
 #include "host/mcdist/fetch.h"
 
 #include <errno.h>
+#include <sodium.h>
 #include <stdlib.h>
 
 #include "common/log.h"
@@ -98,13 +99,22 @@ static void on_flush(void *arg)
 	struct mc_span spans[MC_MAX_RUNS];
 	unsigned count;
 
+	f->flush_is_set = false;
 	while ((count = gather(f, spans)))
 		send_request(f, spans, count);
 }
 
 static void flush_soon(struct mc_fetch *f)
 {
-	mc_timer_set(f->session->ep, &f->flush, MC_NEXT_TURN);
+	uint64_t at_ns = MC_NEXT_TURN;
+
+	if (f->member.spread_ns) {
+		if (f->flush_is_set)
+			return;
+		f->flush_is_set = true;
+		at_ns = mc_now_ns(f->session->ep) + randombytes_uniform(f->member.spread_ns);
+	}
+	mc_timer_set(f->session->ep, &f->flush, at_ns);
 }
 
 static void enqueue(struct mc_fetch *f, struct mc_want *w)

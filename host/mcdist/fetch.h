@@ -43,6 +43,7 @@ struct mc_member {
 	bool joined;			/* pages have come */
 	uint64_t join_ns;		/* how long to wait until joining again */
 	uint64_t report_every_ns;
+	uint32_t spread_ns;		/* what is wanted is asked for within this time */
 	uint32_t source_sender;		/* even; 0: not heard yet */
 	struct mc_tally tally;
 	struct mc_timer join, report;
@@ -61,6 +62,7 @@ struct mc_fetch {
 	struct mc_wants flight;		/* MC_IN_FLIGHT */
 	uint32_t in_flight;
 	struct mc_timer flush, timer;
+	bool flush_is_set;
 	uint64_t timer_ns;		/* when the timer rings; 0: it is off */
 	bool answered;			/* what arrives was asked for: mc_fetch_done() told */
 };

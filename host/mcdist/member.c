@@ -7,6 +7,9 @@
  * well, and if it answers, it alone again. It is silent too while it asks above itself, again and
  * again where datagrams get lost: to be impatient then is to make the source serve all.
  *
+ * In a large group of MC_MULTICAST it does not ask at once. A thousand that ask for one page at one
+ * instant would keep the source busy reading; when some have asked, the answer comes to all.
+ *
  * It joins until pages come; and again when the source has changed, by its sender's number.
  */
 #include "host/mcdist/fetch.h"
@@ -20,6 +23,9 @@
 #define JOIN_LAST_NS 1000000000ull
 #define REPORT_PER_NODE_NS 1000000ull	/* that many do not drown the source in reports */
 #define REPORT_LAST_NS 250000000ull
+#define SPREAD_NODES 32u		/* a group is large with more */
+#define SPREAD_PER_NODE_NS 10000u
+#define SPREAD_MAX_NS 10000000u
 #define NS_PER_S 1000000000ull
 
 static struct mc_endpoint *ep_of(const struct mc_fetch *f)
@@ -90,6 +96,15 @@ static void on_report(void *arg)
 		mc_write_report(mc_body(ep_of(f)), &report));
 }
 
+static uint32_t spread_ns(uint32_t nodes)
+{
+	if (nodes <= SPREAD_NODES)
+		return 0;
+	nodes -= SPREAD_NODES;
+	return nodes < SPREAD_MAX_NS / SPREAD_PER_NODE_NS ? nodes * SPREAD_PER_NODE_NS :
+							    SPREAD_MAX_NS;
+}
+
 static uint64_t report_every_ns(uint32_t nodes)
 {
 	uint64_t ns = nodes * REPORT_PER_NODE_NS;
@@ -130,6 +145,7 @@ void mc_member_init(struct mc_fetch *f, const struct mc_way *way)
 
 		m->group = way->group;
 		m->deaf = error != 0;
+		m->spread_ns = m->deaf ? 0 : spread_ns(way->nodes);
 		if (error)
 			log_warn("mcdist: the group cannot be joined, pages come to us alone: "
 				 "error %d", -error);
