@@ -137,7 +137,7 @@ int route_add(struct route *r, struct in_addr addr, uint16_t port)
 
 	if (route_find(r, addr, port))
 		return 0;
-	if (r->nodes > MC_MAX_MEMBERS)
+	if (r->nodes >= MC_MAX_MEMBERS)
 		return -ENOSPC;
 	larger = reallocarray(r->at, r->nodes + 1, sizeof(*larger));
 	if (!larger)

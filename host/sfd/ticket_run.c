@@ -92,7 +92,8 @@ static void send_start(struct ticket *t, struct instant *i)
 	uint8_t *at = bytes;
 	json_t *msg;
 
-	if (!bytes || route_add_ticket(&i->route, d, t))
+	/* a host for which there is no place any more will refuse to start */
+	if (!bytes || route_add_ticket(&i->route, d, t) == -ENOMEM)
 		abort(); /* the clones' QEMUs stand ready: some MB cannot be what is missing */
 	msg = start_message(t, i);
 	at = mempcpy(at, i->descriptor, i->descriptor_bytes);

@@ -128,7 +128,7 @@ static void fuzz_message(const uint8_t *data, size_t size)
 		     s.descriptor_bytes + s.dead_bytes + s.xs_bytes == rest);
 		for (unsigned i = 0; i < s.count; i++)
 			must(s.clones[i].id && s.clones[i].id <= s.count);
-		must(s.route.nodes >= 1 && s.route.nodes <= MC_MAX_MEMBERS + 1);
+		must(s.route.nodes >= 1 && s.route.nodes <= MC_MAX_MEMBERS);
 		start_fini(&s);
 	}
 	json_decref(msg);
