@@ -19,6 +19,9 @@
 
 #define ALONE_TRIES 3u	/* then what is sent to all seems not to come */
 
+#define MC_PASSED 3u	/* datagrams overtake each other now and then */
+#define LOOK_AT 32u	/* of the oldest that are under way */
+
 static void timer_set(struct mc_fetch *f, uint64_t due_ns)
 {
 	if (f->timer_ns && f->timer_ns <= due_ns)
@@ -33,6 +36,7 @@ static void depart(struct mc_fetch *f, struct mc_want *w, uint64_t now_ns)
 	TAILQ_INSERT_TAIL(&f->flight, w, link);
 	w->state = MC_IN_FLIGHT;
 	w->sent_ns = now_ns;
+	w->passed = 0;
 	w->due_ns = now_ns + mc_pace_timeout_ns(&f->pace, w->tries);
 	f->in_flight++;
 	timer_set(f, w->due_ns);
@@ -169,6 +173,33 @@ void mc_fetch_want(struct mc_fetch *fetch, struct mc_want *want, enum mc_urgency
 		flush_soon(fetch);
 }
 
+/*
+ * What was asked for before a page that came, and is waited for no less, was passed by its answer.
+ * After MC_PASSED of those it is lost: there is no need to wait for the time-out.
+ */
+static void look_for_passed(struct mc_fetch *f, const struct mc_want *came)
+{
+	uint64_t now_ns = mc_now_ns(f->session->ep), late_ns = mc_pace_late_ns(&f->pace);
+	struct mc_want *w, *next;
+	unsigned seen = 0;
+
+	for (w = TAILQ_FIRST(&f->flight); w && w->sent_ns < came->sent_ns && seen < LOOK_AT;
+	     w = next, seen++) {
+		next = TAILQ_NEXT(w, link);
+		if (w->tries || w->urgency > came->urgency)
+			continue;
+		if (w->passed < UINT8_MAX)
+			w->passed++;
+		if (w->passed < MC_PASSED || w->sent_ns + late_ns > now_ns)
+			continue;
+		TAILQ_REMOVE(&f->flight, w, link);
+		f->in_flight--;
+		f->session->ep->counters->retries++;
+		w->tries++;
+		enqueue(f, w);
+	}
+}
+
 void mc_fetch_done(struct mc_fetch *fetch, struct mc_want *want, bool arrived)
 {
 	if (want->state == MC_QUEUED)
@@ -176,6 +207,8 @@ void mc_fetch_done(struct mc_fetch *fetch, struct mc_want *want, bool arrived)
 	if (want->state == MC_IN_FLIGHT) {
 		TAILQ_REMOVE(&fetch->flight, want, link);
 		fetch->in_flight--;
+		if (arrived)
+			look_for_passed(fetch, want);
 		if (arrived)
 			mc_pace_arrived(&fetch->pace,
 					want->tries ? 0 : mc_now_ns(fetch->session->ep) - want->sent_ns);

@@ -21,6 +21,7 @@
 #define TICKS 65534u		/* then they begin anew: a page is taken for fresh once a minute */
 #define LOCKSTEP_TICKS (MC_LOCKSTEP_NS / TICK_NS)
 #define FULL_NS 1000000ull	/* the transport was full: try again after */
+#define AGAIN_TICKS 2u		/* who asks again has waited already */
 #define ALONE_TICKS (MC_ALONE_NS / TICK_NS)
 
 struct group_page {
@@ -117,14 +118,15 @@ static bool owe_to_all(struct mc_group *g, const struct mc_span *span)
 /* Whom a page goes to when a member asks for it. */
 enum answer { ANSWER_NOBODY, ANSWER_ALL, ANSWER_ONE };
 
-static enum answer answer_to(struct mc_group *g, uint64_t gfn, uint16_t tick)
+static enum answer answer_to(struct mc_group *g, uint64_t gfn, uint16_t tick, bool again)
 {
 	struct group_page *page = &g->pages[gfn];
 	bool alone = page->alone == NEVER || ticks_since(page->alone, tick) >= ALONE_TICKS;
 
 	if (page->sent == NEVER)
 		return ANSWER_ALL;
-	if (page->sent == OWED || ticks_since(page->sent, tick) < LOCKSTEP_TICKS)
+	if (page->sent == OWED ||
+	    ticks_since(page->sent, tick) < (again ? AGAIN_TICKS : LOCKSTEP_TICKS))
 		return ANSWER_NOBODY;
 	page->alone = alone ? tick : NEVER;
 	return alone ? ANSWER_ONE : ANSWER_ALL;
@@ -153,13 +155,14 @@ void mc_group_asked(struct mc_group *group, const struct mc_address *from,
 	uint16_t tick = tick_of(mc_now_ns(group->giver->session->ep));
 	struct mc_span run = { .gfn = span->gfn, .flags = span->flags };
 	enum answer answer = ANSWER_NOBODY;
+	bool again = span->flags & MC_RUN_AGAIN;
 
 	if (span->flags & MC_RUN_ALONE) {
 		mc_owe(group->giver, from, span);
 		return;
 	}
 	for (uint32_t i = 0; i < span->pages; i++) {
-		enum answer next = answer_to(group, span->gfn + i, tick);
+		enum answer next = answer_to(group, span->gfn + i, tick, again);
 
 		if (run.pages && next != answer) {
 			if (!give(group, from, &run, answer))

@@ -149,6 +149,7 @@ struct mc_want {
 	uint64_t sent_ns;	/* last time */
 	uint64_t due_ns;	/* when to ask again */
 	uint32_t tries;		/* times it was asked for again */
+	uint8_t passed;		/* answers that came to what was asked for later */
 	uint8_t state;		/* enum mc_want_state */
 	uint8_t urgency;	/* enum mc_urgency */
 };

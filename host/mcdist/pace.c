@@ -64,3 +64,8 @@ uint64_t mc_pace_timeout_ns(const struct mc_pace *pace, uint32_t tries)
 		timeout *= 2;
 	return timeout < MC_RTO_MAX_NS ? timeout : MC_RTO_MAX_NS;
 }
+
+uint64_t mc_pace_late_ns(const struct mc_pace *pace)
+{
+	return pace->srtt_ns ? pace->srtt_ns + 4 * pace->rttvar_ns + MC_LATE_NS : MC_RTO_FIRST_NS;
+}
