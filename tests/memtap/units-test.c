@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "host/mcdist/coding.h"
+#include "host/mcdist/flow.h"
 #include "host/mcdist/pace.h"
 #include "host/mcdist/seal.h"
 #include "host/mcdist/window.h"
@@ -219,6 +221,118 @@ static void test_window_follows_losses(void)
 	CU_ASSERT_EQUAL(p.window_pages, 64);
 }
 
+/* ── flow ── */
+
+/* Sends for a second. Return: pages. */
+static uint64_t pages_in_a_second(struct mc_flow *f, uint64_t *now_ns)
+{
+	uint64_t end_ns = *now_ns + 1000000000ull, pages = 0;
+
+	while (*now_ns < end_ns) {
+		if (mc_flow_wait_ns(f, *now_ns, false)) {
+			*now_ns += 100000;
+			continue;
+		}
+		mc_flow_sent(f, *now_ns, MC_PAGE_BYTES);
+		pages++;
+	}
+	return pages;
+}
+
+static void test_flow_is_no_faster_than_the_slowest(void)
+{
+	struct mc_report slow = { .node = 70, .received = 100, .takes_pages_per_s = 5000 };
+	struct mc_report fast = { .node = 2, .received = 100, .takes_pages_per_s = 90000 };
+	uint64_t now_ns = 5000000000ull, pages;
+	struct mc_flow f;
+
+	mc_flow_init(&f);
+	CU_ASSERT_EQUAL(mc_flow_report(&f, now_ns, &slow), 0);
+	CU_ASSERT_EQUAL(mc_flow_report(&f, now_ns, &fast), 0);
+	pages = pages_in_a_second(&f, &now_ns);
+	CU_ASSERT(pages >= 4500 && pages <= 5100);
+	/* what somebody waits for may run ahead of what is pushed */
+	while (!mc_flow_wait_ns(&f, now_ns, false))
+		mc_flow_sent(&f, now_ns, MC_PAGE_BYTES);
+	CU_ASSERT_EQUAL(mc_flow_wait_ns(&f, now_ns, true), 0);
+	/* silent by now, so not waited for */
+	for (unsigned i = 0; i < 100; i++) {
+		now_ns += MC_SILENT_NS / 50;
+		mc_flow_report(&f, now_ns, &fast);
+	}
+	CU_ASSERT(pages_in_a_second(&f, &now_ns) > 20000);
+	mc_flow_fini(&f);
+}
+
+static void test_flow_follows_losses(void)
+{
+	struct mc_report bad = { .node = 1, .received = 50, .missed = 50 };
+	struct mc_report fair = { .node = 1, .received = 95, .missed = 5 };
+	uint64_t now_ns = 1000000000ull;
+	struct mc_flow f;
+	uint32_t slow;
+
+	mc_flow_init(&f);
+	for (unsigned i = 0; i < 100; i++)
+		mc_flow_report(&f, now_ns += MC_REPORT_NS, &bad);
+	CU_ASSERT_EQUAL(f.pages_per_s, MC_FLOW_MIN_PAGES_PER_S);
+	slow = f.pages_per_s;
+	for (unsigned i = 0; i < 100; i++)
+		mc_flow_report(&f, now_ns += MC_REPORT_NS, &fair);
+	CU_ASSERT(f.pages_per_s > 4 * slow);
+	mc_flow_fini(&f);
+}
+
+/* ── coding ── */
+
+/* Pages 1 and 3 are the same numbers, 2 is one byte over and over, 4 is other numbers. */
+static int read_coded(void *arg, uint64_t gfn, uint8_t page[MC_PAGE_BYTES])
+{
+	(void)arg;
+	if (gfn == 2)
+		memset(page, 'x', MC_PAGE_BYTES);
+	else
+		content_page(CONTENT_FULL | 1, gfn == 3 ? 1 : gfn, page);
+	return 1;
+}
+
+static void test_coding(void)
+{
+	static const enum mc_coding expected[] = { MC_PLAIN, MC_LZ4, MC_SAME, MC_PLAIN };
+	struct mc_coder *coder = mc_coder_create(read_coded, NULL);
+	struct mc_span span = { .gfn = 1, .pages = 4 };
+	uint8_t body[MC_MAX_DATAGRAM], page[MC_PAGE_BYTES], right[MC_PAGE_BYTES];
+	struct mc_counters counters = { 0 };
+	struct mc_pages_writer w;
+	struct mc_pages_reader r;
+
+	mc_pages_begin(&w, body, &span);
+	for (unsigned i = 0; i < 4; i++) {
+		read_coded(NULL, 1 + i, mc_pages_room(&w));
+		mc_coder_add(coder, &w, 1 + i, true, &counters);
+	}
+	CU_ASSERT_EQUAL_FATAL(mc_read_pages(body, mc_pages_end(&w), 10, &r), 0);
+	for (unsigned i = 0; i < 4; i++) {
+		struct mc_coded coded = mc_next_page(&r, i);
+
+		CU_ASSERT_EQUAL(coded.coding, expected[i]);
+		read_coded(NULL, 1 + i, right);
+		if (coded.coding == MC_SAME)
+			CU_ASSERT_EQUAL(mc_same_gfn(&coded), 1);
+		if (coded.coding == MC_PLAIN)
+			CU_ASSERT_EQUAL(memcmp(coded.data, right, MC_PAGE_BYTES), 0);
+		if (coded.coding != MC_LZ4)
+			continue;
+		CU_ASSERT(coded.bytes <= MC_PAGE_BYTES * 3 / 4);
+		CU_ASSERT_TRUE(mc_decompress(&coded, page));
+		CU_ASSERT_EQUAL(memcmp(page, right, MC_PAGE_BYTES), 0);
+		coded.bytes--;
+		CU_ASSERT_FALSE(mc_decompress(&coded, page));
+	}
+	CU_ASSERT(counters.same == 1 && counters.compressed == 1);
+	mc_coder_destroy(coder);
+}
+
 /* ── times ── */
 
 static void test_times(void)
@@ -332,6 +446,9 @@ static const struct test tests[] = {
 	{ "pages", test_pages },
 	{ "time-outs follow the round trip", test_timeouts_follow_the_round_trip },
 	{ "the window follows losses", test_window_follows_losses },
+	{ "the flow is no faster than the slowest", test_flow_is_no_faster_than_the_slowest },
+	{ "the flow follows losses", test_flow_follows_losses },
+	{ "coding", test_coding },
 	{ "times", test_times },
 	{ "page file", test_page_file },
 	{ "dead pages", test_dead_pages },
