@@ -86,7 +86,8 @@ int mc_flow_report(struct mc_flow *flow, uint64_t now_ns, const struct mc_report
 	m->takes_pages_per_s = report->takes_pages_per_s;
 	if (!is_much(report)) {
 		/* however many members report */
-		if (flow->grown_ns + MC_REPORT_NS <= now_ns && flow->slowed_ns + SLOW_AGAIN_NS <= now_ns) {
+		if (flow->grown_ns + MC_REPORT_NS <= now_ns &&
+		    flow->slowed_ns + SLOW_AGAIN_NS <= now_ns) {
 			flow->grown_ns = now_ns;
 			flow->pages_per_s += flow->pages_per_s / 8;
 		}

@@ -6,9 +6,9 @@
  * at the rate, and what may not run ahead of the real time waits. What somebody waits for may run
  * ahead a little, so nothing that is pushed can be in its way.
  *
- * The rate grows a little in each time of reports that all is well, and shrinks by a third when a member
- * misses much; random losses of a bad link are not much. It never is higher than what the slowest
- * member can take that is not silent.
+ * The rate grows a little in each time of reports that all is well, and shrinks by a third when a
+ * member misses much; random losses of a bad link are not much. It never is higher than what
+ * the slowest member can take that is not silent.
  */
 #ifndef MCDIST_FLOW_H
 #define MCDIST_FLOW_H

@@ -125,6 +125,11 @@ static enum answer answer_to(struct mc_group *g, uint64_t gfn, uint16_t tick, bo
 
 	if (page->sent == NEVER)
 		return ANSWER_ALL;
+	/* it has been passed by what was sent later: the first to say so need not wait */
+	if (again && alone && page->sent != OWED) {
+		page->alone = tick;
+		return ANSWER_ONE;
+	}
 	if (page->sent == OWED ||
 	    ticks_since(page->sent, tick) < (again ? AGAIN_TICKS : LOCKSTEP_TICKS))
 		return ANSWER_NOBODY;
