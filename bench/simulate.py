@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Runs mcdist-sim over numbers of hosts, links, modes and losses; writes a table, JSON and a document."""
+"""Runs mcdist-sim over numbers of hosts, links, modes and losses; writes table, JSON, document."""
 import argparse
 import itertools
 import json
@@ -42,13 +42,13 @@ def ms(ns):
 def row(result):
     return [str(result["hosts"]), result["mode"], f"{result['bits_per_s'] / 1e9:g}",
             f"{result['loss_ppm'] / 1e4:g}", ms(result["done_ns"]), f"{sets(result):.2f}",
-            f"{result['members_sent_bytes'] / result['hosts'] / 1e6:.2f}",
+            f"{result['members_sent_bytes'] / result['hosts'] / 1e3:,.0f}",
             ms(result["fault_median_ns"]), ms(result["fault_p99_ns"]), f"{result['faults']:,}",
             f"{result['retries']:,}",
             "NOT DONE" if result["failed"] else f"{result['cpu_ns'] / 1e9:.1f}"]
 
 
-HEAD = ["hosts", "mode", "Gbit/s", "loss %", "done ms", "source sent, sets", "a member sent, MB",
+HEAD = ["hosts", "mode", "Gbit/s", "loss %", "done ms", "source sent, sets", "a member sent, kB",
         "fault median ms", "p99 ms", "faults", "asked again", "simulated in CPU s"]
 
 
@@ -95,13 +95,15 @@ def orders(program):
 
 def large(program):
     """8 hosts, 32 clones, 100 MB: the benchmark on real hosts has the same."""
-    return [run(program, hosts=8, clones=4, working=25600, mbit=mbit, loss=loss, mode=mode, order="row")
+    return [run(program, hosts=8, clones=4, working=25600, mbit=mbit, loss=loss, mode=mode,
+                order="row")
             for mbit, loss, mode in itertools.product(MBITS, (0, 50000), MODES)]
 
 
 def flatness(results):
     """The source's bytes at the largest number of hosts against those at the smallest."""
-    lines = ["| Gbit/s | loss % | mode | source sent, sets: from … to | ratio |", "|--:|--:|---|--:|--:|"]
+    lines = ["| Gbit/s | loss % | mode | source sent, sets: from … to | ratio |",
+             "|--:|--:|---|--:|--:|"]
     for mbit, loss, mode in itertools.product(MBITS, LOSSES_PPM, MODES):
         some = choose(results, bits_per_s=mbit * 10 ** 6, loss_ppm=loss, mode=mode)
         lines.append(f"| {mbit / 1000:g} | {loss / 1e4:g} | {mode} | {sets(some[0]):.2f} … "
@@ -122,7 +124,8 @@ def document(results, more, arguments, took_s):
     with open(os.path.join(os.path.dirname(__file__), "simulation.md.in"), encoding="utf-8") as f:
         text = f.read()
     parts = {
-        "VERSION": arguments.package + commit(), "TOOK": f"{took_s:.0f}", "WORKING": str(arguments.working),
+        "VERSION": arguments.package + commit(), "TOOK": f"{took_s:.0f}",
+        "WORKING": str(arguments.working),
         "MB": f"{size_mb:.1f}", "CLONES": str(CLONES),
         "LARGEST": f"{max(r['cpu_ns'] for r in results) / 1e9:.0f}",
         "MEMORY": f"{max(r['peak_memory_bytes'] for r in results) / 1e6:.0f}",
