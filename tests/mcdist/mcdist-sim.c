@@ -262,7 +262,8 @@ static void print_json(const struct options *o, const struct outcome *out)
 				 order_names[o->crowd.order]);
 
 	for (unsigned i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
-		json_object_set_new(json, fields[i].name, json_integer((json_int_t)fields[i].value));
+		json_object_set_new(json, fields[i].name,
+				    json_integer((json_int_t)fields[i].value));
 	json_dumpf(json, stdout, JSON_INDENT(1));
 	putchar('\n');
 	json_decref(json);

@@ -265,7 +265,8 @@ static void endpoint_work_later(struct sim_endpoint *ep)
 
 	if (!d || ep->work.place)
 		return;
-	ep->busy_ns = begin_ns + cost_ns(config->receive_ns, config->receive_kib_ns, d->packet->len);
+	ep->busy_ns = begin_ns +
+		      cost_ns(config->receive_ns, config->receive_kib_ns, d->packet->len);
 	sim_queue_set(&ep->sim->events, &ep->work, ep->busy_ns);
 }
 

@@ -38,7 +38,7 @@ struct sim_host_config {
 	uint64_t late_ns;
 	uint64_t port_bytes;		/* buffer in the switch before this host */
 	uint64_t send_bytes, receive_bytes;	/* buffers of a socket */
-	uint64_t receive_ns, receive_kib_ns;	/* what a datagram costs, and each 1024 bytes of it */
+	uint64_t receive_ns, receive_kib_ns;	/* what a datagram costs, and each KiB of it */
 	uint64_t send_ns, send_kib_ns;
 };
 
