@@ -121,7 +121,7 @@ def commit():
 def document(results, more, arguments, took_s):
     size_mb = arguments.working * PAGE_BYTES / 1e6
     plain = choose(results, bits_per_s=10 ** 9, loss_ppm=0)
-    with open(os.path.join(os.path.dirname(__file__), "simulation.md.in"), encoding="utf-8") as f:
+    with open(os.path.join(os.path.dirname(__file__), "simulation-text.md"), encoding="utf-8") as f:
         text = f.read()
     parts = {
         "VERSION": arguments.package + commit(), "TOOK": f"{took_s:.0f}",
