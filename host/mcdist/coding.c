@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* LZ4 blocks, and a table of contents that went out: one place for each hash, the last one has it. */
+/* LZ4 blocks, and a table of contents that went out: for each hash the last one. */
 #include "host/mcdist/coding.h"
 
 #include <endian.h>

@@ -67,6 +67,9 @@ struct mc_fetch {
 	bool answered;			/* what arrives was asked for: mc_fetch_done() told */
 };
 
+/* A page came as a reference to one that is not here: it is asked for itself. */
+void mc_fetch_again(struct mc_fetch *f, uint64_t gfn);
+
 /* ── member.c ── */
 
 void mc_member_init(struct mc_fetch *f, const struct mc_way *way);

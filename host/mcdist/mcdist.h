@@ -8,6 +8,7 @@
  *
  *   endpoint.c   datagrams come in, are judged, and go to the snapshot they belong to
  *   fetch.c      the member: what is wanted is asked for, and asked for again
+ *   arrive.c     pages that come
  *   member.c     whom it asks, its joining and reports
  *   server.c     the source: what is asked for
  *   giver.c      what is owed to one, and pages into datagrams

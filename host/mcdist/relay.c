@@ -2,8 +2,8 @@
 /*
  * A member of MC_TREE that others ask.
  *
- * What is here is answered. For what is not, an interest is kept, and the caller wants the page as if
- * it were its own; when it arrives, who is interested gets it. An interest that is old is dropped:
+ * What is here is answered. For what is not, an interest is kept, and the caller wants the page as
+ * if it were its own; when it arrives, who is interested gets it. An interest that is old is dropped:
  * who still lacks the page asks again. What arrives without having been asked for was pushed, and is
  * passed on to the children, which are those who joined here.
  */

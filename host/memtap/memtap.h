@@ -149,9 +149,9 @@ struct memtap *memtap_create(void);
 void memtap_destroy(struct memtap *m);
 
 /*
- * MEMTAP_INIT. Takes the sockets (of groups: -1 if none) over if it works. `again`: much has been said to a predecessor and
- * will be said now; until memtap_resume() nothing is decided that needs all of it. Return: 0 or
- * -errno.
+ * MEMTAP_INIT. Takes the sockets (of groups: -1 if none) over if it works. `again`:
+ * much has been said to a predecessor and will be said now; until memtap_resume() nothing is
+ * decided that needs all of it. Return: 0 or -errno.
  */
 int memtap_init(struct memtap *m, uint64_t bytes, const int socks[2], uint32_t sweep_pages_per_s,
 		bool again);

@@ -151,7 +151,8 @@ static size_t make_body(struct fuzz_input *in, enum mc_type type, uint8_t *body)
 		}
 	}
 	for (unsigned i = fuzz_byte(in) % (MC_MAX_RUNS + 2); type == MC_REQUEST && i; i--) {
-		struct mc_run run = { fuzz_number(in), (uint32_t)fuzz_number(in), fuzz_byte(in) % 9 };
+		struct mc_run run = { fuzz_number(in), (uint32_t)fuzz_number(in),
+				      fuzz_byte(in) % 9 };
 
 		memcpy(body + len, &run, sizeof(run));
 		len += sizeof(run);

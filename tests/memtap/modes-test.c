@@ -40,7 +40,8 @@ struct crowd {
 };
 
 /* fds[0]: where all are. */
-static struct memtap_request with_mode(const struct crowd *c, struct memtap_request r, uint32_t node)
+static struct memtap_request with_mode(const struct crowd *c, struct memtap_request r,
+				       uint32_t node)
 {
 	r.mode = c->mode;
 	r.node = node;
