@@ -19,6 +19,7 @@ import time
 
 import allocate
 import baselines
+import distribution
 import measure
 import qemu
 import report as reports
@@ -36,6 +37,10 @@ ALL = (
     baselines.cold_boots,
     baselines.save_restore,
     baselines.ratios,
+    distribution.sets,
+    distribution.streams,
+    distribution.fault_times,
+    distribution.tool,
 )
 
 

@@ -17,8 +17,9 @@ class Failed(Exception):
 class Cluster:
     """Up within `with`, down after it, whatever happens."""
 
-    def __init__(self, sfctl, guest, name, hosts):
+    def __init__(self, sfctl, guest, name, hosts, *options):
         self.sfctl, self.guest, self.name, self.host_count = sfctl, guest, name, hosts
+        self.options = options
 
     def _sfctl(self, *args, timeout=60):
         return subprocess.run([self.sfctl, "--cluster", self.name, *args], check=False, text=True,
@@ -32,7 +33,8 @@ class Cluster:
 
     def __enter__(self):
         try:
-            self._must("cluster", "up", "--hosts", str(self.host_count), "--guest", self.guest)
+            self._must("cluster", "up", "--hosts", str(self.host_count), "--guest", self.guest,
+                       *self.options)
             self.hosts = json.loads(self._must("hosts", "--json"))
         except BaseException:
             self.__exit__()
@@ -51,13 +53,16 @@ class Cluster:
     def _run_options(self, mem_mib, *options):
         return ["run", "--quiet", "--no-stdin", "--mem", f"{mem_mib}M", *options, "--"]
 
-    def run(self, program, *args, mem_mib):
-        """Runs a program in a new VM. Returns the record's operations and its output."""
+    def run(self, program, *args, mem_mib, puts=(), shell=None):
+        """Runs a program in a new VM, or a shell command that runs it; `puts`: more files and where
+        to. Returns the record's operations and the output."""
         name = os.path.basename(program)
         with tempfile.TemporaryDirectory(prefix="sf-bench.") as folder:
             record = f"{folder}/record.json"
-            options = self._run_options(mem_mib, "--put", program, "--json", record)
-            done = self._sfctl(*options, f"./{name}", *map(str, args), timeout=RUN_TIMEOUT_S)
+            more = [word for path, to in puts for word in ("--put", f"{path}:{to}")]
+            options = self._run_options(mem_mib, "--put", program, *more, "--json", record)
+            command = ["sh", "-c", shell] if shell else [f"./{name}", *map(str, args)]
+            done = self._sfctl(*options, *command, timeout=RUN_TIMEOUT_S)
             if done.returncode:
                 why = done.stderr.strip() or "no word of why"
                 raise Failed(f"{name}: status {done.returncode}: {why}")

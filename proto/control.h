@@ -34,15 +34,20 @@
  *   ps {} → {vms: [{id, name, kind: "vm" | "clone", host, state, parent?, clone_id?, mem_bytes,
  *            cpus, address, pid, uptime_ms}]}         all hosts of the cluster
  *            a VM has `module` as well: true if its kernel module is loaded
- *   show {id} → {the same, and: tickets, snapshot, memory and fault counters}
- *   hosts {} → {hosts: [{name, address, state: "up" | "down", mem_bytes, mem_free_bytes, vms, accel, cpu}]}
+ *   show {id} → {the same, and: tickets, snapshot, memory and fault counters, and: distribution
+ *            {wanted, mode, group, group_port, push_bytes_per_s, compress};
+ *            memory: of its home, hosts_memory: {host: …} of each other host that has clones
+ *   hosts {} → {hosts: [{name, address, state: "up" | "down", mem_bytes, mem_free_bytes, vms, accel, cpu,
+ *            distribution: "auto" | "multicast" | "tree" | "unicast", mode, heard_by: n}]}
+ *        distribution: what its daemon was told; mode: how pages would travel from it to all other
+ *        hosts that are up (proto/mcdist.h); heard_by: how many of them hear its multicast
  *   kill {id} → {}                                   a VM (with all that came of it) or one clone
  *   shutdown {} → {}                                 this daemon ends its VMs and itself
  *
  * VM ids: "<host>.<number>" for a VM that was booted, "<host>.<number>/<k>" for its clones, where k
  * counts all clones ever made of it.
  *
- * The record of an operation: {n, granted, hosts, ticket_ms, pause_ms, hold_ms, dead_pages,
+ * The record of an operation: {n, granted, hosts, mode, ticket_ms, pause_ms, hold_ms, dead_pages,
  * descriptor_bytes, clones: [{id, host, running_ms, answered_ms, faults, pages_fetched, bytes_fetched,
  * status}], join_ms}. Times count from the arrival of the guest's clone request at sfd; ticket_ms is
  * what the ticket took before that. hold_ms: what the guest's kernel module took to hold it, in the

@@ -2,25 +2,57 @@
 /*
  * memtap ↔ memtap on other hosts: pages of a snapshot, over UDP.
  *
- * Who speaks first: the host that lacks a page sends MC_REQUEST to the page server (the memtap of
- * the parent's host); it answers with one MC_PAGES per run of pages. Nothing is acknowledged: who
- * asked and got no answer asks again. A request that the server cannot answer (unknown snapshot,
- * page outside the RAM, a datagram that does not authenticate) gets nothing at all.
+ * The source is the memtap of the parent's host; a member is one that lacks pages of the snapshot.
+ * How they reach each other is decided by sfd and the same for all of a snapshot (enum mc_mode):
+ *
+ *   MC_UNICAST    members ask the source, which answers the one who asked.
+ *   MC_MULTICAST  members ask the source; it answers to the group, and every member takes what
+ *                 comes, whether it asked or not.
+ *   MC_TREE       the source and the members, in the order that sfd gave them, are a tree in which
+ *                 each has up to MC_TREE_CHILDREN children: node k's are 2k + 1 and 2k + 2, the
+ *                 source is node 0. A member asks its parent; a member that is asked for what it
+ *                 lacks asks its own parent, and answers when it has it. One whose parent does not
+ *                 answer asks the source.
+ *
+ * Who speaks first: a member, with MC_JOIN, repeated until the first pages came. Nothing is
+ * acknowledged: who asked and got no answer asks again, with MC_RUN_AGAIN. A request that cannot be
+ * answered (unknown snapshot, page outside the RAM, a datagram that does not authenticate) gets
+ * nothing at all.
+ *
+ * Lockstep. Clones do the same things at the same time, so many members ask for one page at once.
+ * In MC_MULTICAST the source answers the first and ignores the others for MC_LOCKSTEP_NS: the answer is
+ * on its way to them too. A run with MC_RUN_ALONE is answered at once, and to that member alone.
+ *
+ * Flow. While pages come, each member says every MC_REPORT_NS (in large groups more seldom) how many
+ * datagrams of the source it got and missed (by their counters) and how many pages per second it
+ * could take in. The source sends to the group no faster than its slowest member can take, and
+ * slower when it misses much; a member that says nothing for MC_SILENT_NS is not waited for.
+ *
+ * End game. A page that has been to the group and is asked for still has been lost on the way to few,
+ * or they have come late: it goes to the one who asks. If another asks for it soon after (in
+ * MC_ALONE_NS), they are not so few, and it goes to all once more.
+ *
+ * Push. What was not asked for is sent when nothing that was asked for waits: first the pages that
+ * clones of earlier snapshots of the same VM needed in their first moments (at MC_JOIN), then, if
+ * sfd wants it, all the rest at a bounded rate; MC_DONE ends it, and a member then asks for what it
+ * lacks still, so that the snapshot is complete there and the source no longer needed.
+ *
+ * Pages. A page of zeros is a bit. A page equal to one that was sent before is a reference, if the
+ * source has compared them byte by byte; a member that lacks that one asks for the page. Others are
+ * compressed by LZ4 where that makes them smaller by at least a quarter.
  *
  * Every datagram is sealed with ChaCha20-Poly1305 (RFC 8439, libsodium's IETF variant) under the
  * snapshot's key: the header is authenticated, the body encrypted. The nonce is `sender` (4 bytes,
  * random per process and snapshot, so that no two senders ever use one nonce) and `counter` (8
  * bytes, little-endian, counting up from 1). Receivers keep a sliding window per sender and drop
- * what they have seen or what is too old.
+ * what they have seen or what is too old. What is sent to a group has a sender of its own, an odd
+ * number; other senders are even: gaps in the counters of an odd one are losses.
  *
- * All integers little-endian. A datagram with a page is larger than an Ethernet frame; IP fragments
+ * All integers little-endian. A datagram with pages is larger than an Ethernet frame; IP fragments
  * it, and half a datagram never arrives.
  *
- * MC_WAKE asks for what clones of earlier snapshots of the same VM needed in their first moments;
- * the server sends those pages as if they had been asked for, or nothing if it knows of none. It is
- * sent once, by a host that begins, and not repeated: what is lost is asked for when it is needed.
- *
- * Changelog: 1: unicast request and pages. 2: MC_WAKE.
+ * Changelog: 1: unicast request and pages. 2: pages of the wake-up path. 3: modes, joining, reports,
+ * push; references and LZ4; requests say what was asked before.
  */
 #ifndef PROTO_MCDIST_H
 #define PROTO_MCDIST_H
@@ -28,17 +60,27 @@
 #include <stdint.h>
 
 #define MC_MAGIC 0x4d53		/* "SM" */
-#define MC_VERSION 2
+#define MC_VERSION 3
 #define MC_KEY_BYTES 32
 #define MC_TAG_BYTES 16
 #define MC_PAGE_BYTES 4096
 #define MC_MAX_RUNS 64		/* runs of pages in one request */
 #define MC_MAX_PAGES 8		/* pages in one MC_PAGES */
+#define MC_MAX_MEMBERS 4096
+#define MC_TREE_CHILDREN 2
+#define MC_LOCKSTEP_NS 5000000ull	/* at least; longer where round trips are */
+#define MC_ALONE_NS 50000000ull
+#define MC_REPORT_NS 20000000ull
+#define MC_SILENT_NS 1000000000ull
+
+enum mc_mode { MC_UNICAST = 0, MC_MULTICAST = 1, MC_TREE = 2, MC_MODES };
 
 enum mc_type {
-	MC_REQUEST = 1,		/* body: struct mc_run[1..MC_MAX_RUNS] */
-	MC_PAGES = 2,		/* body: struct mc_pages, then the pages that are not zero */
-	MC_WAKE = 3,		/* body: empty */
+	MC_REQUEST = 1,		/* member → source or parent. body: struct mc_run[1..MC_MAX_RUNS] */
+	MC_PAGES = 2,		/* body: struct mc_pages, then struct mc_page[] and the data */
+	MC_JOIN = 3,		/* member → source or parent. body: struct mc_join */
+	MC_REPORT = 4,		/* member → source or parent. body: struct mc_report */
+	MC_DONE = 5,		/* source → members: nothing more is pushed. body: empty */
 };
 
 struct mc_header {
@@ -51,21 +93,55 @@ struct mc_header {
 };
 _Static_assert(sizeof(struct mc_header) == 24, "no padding");
 
+#define MC_RUN_AGAIN 1u	/* it was asked for before, and did not come */
+#define MC_RUN_AHEAD 2u	/* nobody waits for it yet */
+#define MC_RUN_ALONE 4u	/* with MC_RUN_AGAIN: what goes to the group seems not to come here */
+#define MC_RUN_FLAGS (MC_RUN_AGAIN | MC_RUN_AHEAD | MC_RUN_ALONE)
 struct mc_run {
 	uint64_t gfn;		/* first page */
 	uint32_t pages;		/* 1..MC_MAX_PAGES */
-	uint32_t reserved;	/* 0 */
+	uint32_t flags;		/* MC_RUN_… */
 };
 _Static_assert(sizeof(struct mc_run) == 16, "no padding");
 
 struct mc_pages {
 	uint64_t gfn;		/* first page */
 	uint32_t pages;		/* 1..MC_MAX_PAGES */
-	uint32_t zero;		/* bit i: page gfn + i is all zeros and not in the body */
+	uint32_t zero;		/* bit i: page gfn + i is all zeros; there is no struct mc_page for it */
 };
 _Static_assert(sizeof(struct mc_pages) == 16, "no padding");
 
+enum mc_coding {
+	MC_PLAIN = 0,		/* MC_PAGE_BYTES of data */
+	MC_LZ4 = 1,		/* `bytes` of data, an LZ4 block that makes MC_PAGE_BYTES */
+	MC_SAME = 2,		/* 8 bytes of data: the gfn of a page of this snapshot that is equal */
+};
+
+/* One for each page that is not zero, in order, all of them before the data of the first. */
+struct mc_page {
+	uint16_t coding;	/* enum mc_coding */
+	uint16_t bytes;		/* of data: 1..MC_PAGE_BYTES */
+};
+_Static_assert(sizeof(struct mc_page) == 4, "no padding");
+
+struct mc_join {
+	uint32_t node;		/* the member's place in sfd's order: 1… */
+	uint32_t flags;		/* 0 */
+};
+_Static_assert(sizeof(struct mc_join) == 8, "no padding");
+
+struct mc_report {
+	uint32_t node;
+	uint32_t sender;	/* whose datagrams these are */
+	uint32_t received;	/* datagrams with pages since the last report */
+	uint32_t missed;	/* that the counters say there were, and did not come */
+	uint32_t takes_pages_per_s;	/* at most, as measured; 0: no telling */
+	uint32_t lacks;		/* pages it does not have yet; UINT32_MAX: no telling */
+};
+_Static_assert(sizeof(struct mc_report) == 24, "no padding");
+
 #define MC_MAX_DATAGRAM \
-	(sizeof(struct mc_header) + sizeof(struct mc_pages) + MC_MAX_PAGES * MC_PAGE_BYTES + MC_TAG_BYTES)
+	(sizeof(struct mc_header) + sizeof(struct mc_pages) + MC_MAX_PAGES * \
+	 (sizeof(struct mc_page) + MC_PAGE_BYTES) + MC_TAG_BYTES)
 
 #endif

@@ -44,7 +44,7 @@
  *
  * The wake-up path. memtap at home remembers which pages of a snapshot clones asked for in its
  * first moments. At the next snapshot of the same parent they are sent to every host that begins,
- * without being asked for (MC_WAKE in proto/mcdist.h): while the descriptor loads.
+ * without being asked for (push in proto/mcdist.h): while the descriptor loads.
  */
 #ifndef PROTO_MEMTAP_H
 #define PROTO_MEMTAP_H
@@ -62,7 +62,10 @@
 enum memtap_op {
 	/*
 	 * First message. fds: UDP socket (bound, non-blocking) for mcdist, shared by all snapshots
-	 * of the family here. `bytes` = guest RAM. `arg` = background sweep rate in pages per
+	 * of the family here; and, if any of them may travel by MC_MULTICAST, another UDP socket of
+	 * the same network namespace, AF_INET, with SO_REUSEADDR, bound to the groups' port on
+	 * INADDR_ANY or the one group: memtap joins groups with it, on the interface that has the
+	 * address of the first. `bytes` = guest RAM. `arg` = background sweep rate in pages per
 	 * second (0: no sweep). MEMTAP_F_AGAIN: a repetition follows, see above.
 	 */
 	MEMTAP_INIT = 1,
@@ -143,6 +146,16 @@ struct memtap_request {
 	uint64_t snapshot;	/* the snapshot's number on the wire, random */
 	uint8_t key[MEMTAP_KEY_BYTES];
 	struct memtap_source source;
+	/*
+	 * MEMTAP_ARM, MEMTAP_BEGIN: how pages travel. `node` of `nodes`: this host's place in the
+	 * order of source and members (source: 0). fds get a memfd more, the first, with `nodes`
+	 * struct memtap_source, if nodes is not 0: where each has its mcdist socket.
+	 */
+	uint32_t mode;		/* enum mc_mode of proto/mcdist.h */
+	uint32_t node, nodes;
+	uint32_t push_pages_per_s;	/* of all the rest; 0: only what was asked for or is near */
+	uint32_t compress;	/* 1: LZ4 where it pays */
+	struct memtap_source group;	/* MC_MULTICAST */
 	uint32_t window_pages;	/* 0: none */
 	uint64_t window;	/* the window's first page, as a page of the file */
 };
@@ -167,7 +180,16 @@ struct memtap_stats {
 	uint64_t fault_ns_p99;
 	uint64_t parent_faults;		/* first writes of the parent to a protected page */
 	uint64_t parent_copied;		/* pages kept, by first writes and the sweep */
-	uint64_t served;		/* pages sent to other hosts */
+	uint64_t served;		/* pages sent to other hosts: */
+	uint64_t multicast;		/* of these to a group, */
+	uint64_t pushed;		/* without being asked for, */
+	uint64_t relayed;		/* from a page file that is filled itself, */
+	uint64_t same;			/* as references, */
+	uint64_t compressed;		/* by LZ4 */
+	uint64_t lockstep;		/* pages asked for that were on their way to all already */
+	uint64_t reports;		/* MC_REPORT sent and taken */
+	uint32_t files;			/* that are filled from other hosts; */
+	uint32_t complete;		/* of these lack nothing any more: no fault needs their source */
 };
 
 #endif

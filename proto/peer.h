@@ -17,12 +17,17 @@
  *        able to land anywhere
  *   alive {} → {}
  *   room {} → {mem_bytes, free_bytes, clone_percent, vms}
+ *   hear {number: hex} → {heard: bool}
+ *        answered when the probe (below) with this number came, or did not within PEER_HEAR_MS
  *   reserve {family: {…}, ticket, slots: [s…], window_gfn, window_pages} → {ready: [s…], pages: port}
- *        family: {number, ram_bytes, cpus, vni, base, ipv6?: bool}
+ *        family: {number, ram_bytes, cpus, vni, base, group, group_port, ipv6?: bool}
+ *        group, group_port: the multicast group that its pages may be sent to; pages: the UDP port
+ *        of the host's memtap
  *        window: of the guest's kernel module (proto/kmod.h), laid over the clones' RAM; 0 pages: none
  *        answered when the QEMUs wait and their memory is in memtap's care
  *   start {number, ticket, snapshot: hex, key: hex, file, pages, descriptor_bytes, dead_bytes, quiesce,
- *          window?: hex, request, checkpoint, cancel: [key…], streams: [s…], clones: [{slot, id, serial}]}
+ *          window?: hex, request, checkpoint, cancel: [key…], streams: [s…],
+ *          clones: [{slot, id, serial}], mode, members: [{address, pages}…], push, compress: bool}
  *          + descriptor, dead pages and XenStore state → {}    the clones' progress comes as events
  *        dead_bytes: 0, or 1 for each 8 pages of RAM, rounded up to 8: as memtap needs them. Not 0:
  *        the guest is held (proto/kmod.h), and each clone gets a letter, instead of a frame;
@@ -32,9 +37,13 @@
  *        answered in every clone; quiesce: the number its agent got quiet by; cancel: requests that
  *        were open and are refused there; streams: commands that run in the guest; all
  *        clones of the ticket are listed, each host takes those of its slots
+ *        mode: how pages travel (proto/mcdist.h): "unicast", "multicast" or "tree"; members: every
+ *        host that has begun at this instant or begins now, from node 1 on, each known by its
+ *        address and its memtap's port; push: pages per second sent unasked, 0: none
  *   kill {number, ticket, id?} → {}       id absent: all of the ticket
  *   release {number, ticket} → {}         nothing of the ticket is left here
  *   dismiss {number} → {}                 nothing of the family is left here
+ *   memory {number} → {counters of the family's memtap here, as control's show has them}
  *   vms {} → {vms: […]}                   as control's ps, of this host alone
  *   output {number, ticket, id, stream, channel} + bytes → {}    clone's host → home; the answer is
  *                                         the permission for more
@@ -44,13 +53,28 @@
  *   running {number, ticket, id}                        its vCPUs run
  *   result {number, ticket, id, offset, length} + bytes   in order, before ended
  *   ended {number, ticket, id, state, status?, reason?, exit_us, faults, pages_fetched, bytes_fetched}
+ *
+ * Probes tell whether multicast works from one host to another. A daemon that wants to know asks
+ * the other to "hear" a random number, and sends that number, a few times, to a group that the
+ * cluster's name and key determine (host/sfd/probe_wire.h). A probe is PEER_PROBE_BYTES long; one
+ * that is not, or whose code is wrong, is counted and dropped.
+ *
+ *   4 bytes  PEER_PROBE_MAGIC, little-endian, as all of it
+ *   4        index of the sender's line in the hosts file
+ *   8        the number
+ *   32       BLAKE2b of these 16 bytes, under a key made of the cluster's
+ *
+ * Changelog: 2: dead pages, windows. 3: hear and probes; group, mode, members, push, compress.
  */
 #ifndef PROTO_PEER_H
 #define PROTO_PEER_H
 
-#define PEER_VERSION 2
+#define PEER_VERSION 3
 #define PEER_DEFAULT_PORT 1972
 #define PEER_VXLAN_PORT 4789
 #define PEER_RESULT_CHUNK (4u << 20)
+#define PEER_HEAR_MS 1500
+#define PEER_PROBE_MAGIC 0x50464853u	/* "SHFP" */
+#define PEER_PROBE_BYTES 48
 
 #endif

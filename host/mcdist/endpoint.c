@@ -1,50 +1,65 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The UDP socket: datagrams come in, are judged, and go to the session they belong to. */
-#include "config.h"
-
+/* The endpoint: datagrams come in, are judged, and go to the session they belong to. */
 #include "host/mcdist/endpoint.h"
 
 #include <errno.h>
-#include <event2/event.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/cleanup.h"
 #include "common/fault.h"
-#include "common/io.h"
 #include "common/log.h"
+#include "host/mcdist/fetch.h"
+#include "host/mcdist/push.h"
 
-#define RECEIVE_AT_ONCE 8
-#define RECEIVE_ROUNDS 4		/* before others have their turn */
-#define SOCKET_BUFFER_BYTES (4 << 20)	/* asked for; the system may give less */
-#define BUFFER_BYTES_PER_PAGE 12288u	/* of a socket buffer, with fragments and book-keeping */
-#define WINDOW_PAGES_MAX 512u
+typedef int handle_source(struct mc_server *server, const struct mc_address *from,
+			  const uint8_t *body, size_t len);
+typedef int handle_relay(struct mc_relay *relay, const struct mc_address *from,
+			 const uint8_t *body, size_t len);
+
+/* What members say, to the source or to a relay. */
+static const struct {
+	handle_source *source;
+	handle_relay *relay;
+} members_say[] = {
+	[MC_REQUEST] = { mc_server_handle_request, mc_relay_handle_request },
+	[MC_JOIN] = { mc_server_handle_join, mc_relay_handle_join },
+	[MC_REPORT] = { mc_server_handle_report, mc_relay_handle_report },
+};
+
+static int handle_body(struct mc_session *s, const struct mc_header *header,
+		       const struct mc_address *from, const uint8_t *body, size_t len)
+{
+	struct mc_heard heard = { from, header->sender, header->counter };
+	struct mc_relay *relay;
+
+	if (header->type == MC_PAGES)
+		return mc_fetch_handle_pages(s, &heard, body, len);
+	if (header->type == MC_DONE)
+		return mc_fetch_handle_done(s, len);
+	if (header->type > MC_REPORT || !members_say[header->type].source)
+		return -EBADMSG;
+	if (s->server)
+		return members_say[header->type].source(s->server, from, body, len);
+	relay = mc_fetch_relay(s);
+	return relay ? members_say[header->type].relay(relay, from, body, len) : -ENOENT;
+}
 
 static int handle_sealed(struct mc_session *s, const struct mc_header *header, uint8_t *datagram,
 			 size_t len, const struct mc_address *from)
 {
-	const uint8_t *body = datagram + sizeof(*header);
 	size_t body_len;
 	int error;
 
-	if (header->sender == s->seal.sender)
+	if (header->sender == s->seal.sender || header->sender == s->group_seal.sender)
 		return -EBADMSG;	/* our own, thrown back at us */
-	error = mc_unseal_datagram(s->snapshot.key, datagram, len, &body_len);
+	error = s->ep->unsealed ? mc_peel_datagram(len, &body_len) :
+				  mc_unseal_datagram(s->snapshot.key, datagram, len, &body_len);
 	if (error)
 		return error;
 	if (!mc_windows_accept(&s->windows, header->sender, header->counter))
 		return -EALREADY;
-	switch (header->type) {
-	case MC_REQUEST:
-		return s->server ? mc_server_handle(s->server, from, body, body_len) : -ENOENT;
-	case MC_PAGES:
-		return mc_fetch_handle(s, body, body_len);
-	case MC_WAKE:
-		return s->server ? mc_server_handle_wake(s->server, from, body_len) : -ENOENT;
-	default:
-		return -EBADMSG;
-	}
+	return handle_body(s, header, from, datagram + sizeof(*header), body_len);
 }
 
 static int handle_datagram(struct mc_endpoint *ep, uint8_t *datagram, size_t len,
@@ -63,121 +78,50 @@ static int handle_datagram(struct mc_endpoint *ep, uint8_t *datagram, size_t len
 	return -ENOENT;
 }
 
-/* Receives once. Return: true if there may be more. */
-static bool receive_some(struct mc_endpoint *ep)
-{
-	struct mmsghdr messages[RECEIVE_AT_ONCE] = { 0 };
-	struct iovec buffers[RECEIVE_AT_ONCE];
-	struct mc_address from[RECEIVE_AT_ONCE];
-	int got;
-
-	for (unsigned i = 0; i < RECEIVE_AT_ONCE; i++) {
-		/* one byte more, so that a datagram that is too long is seen to be */
-		buffers[i].iov_base = ep->received + i * (MC_MAX_DATAGRAM + 1);
-		buffers[i].iov_len = MC_MAX_DATAGRAM + 1;
-		messages[i].msg_hdr.msg_iov = &buffers[i];
-		messages[i].msg_hdr.msg_iovlen = 1;
-		messages[i].msg_hdr.msg_name = &from[i].at;
-		messages[i].msg_hdr.msg_namelen = sizeof(from[i].at);
-	}
-	got = recvmmsg(ep->sock, messages, RECEIVE_AT_ONCE, MSG_DONTWAIT, NULL);
-	for (int i = 0; i < got; i++) {
-		int error = -EMSGSIZE;
-
-		from[i].len = messages[i].msg_hdr.msg_namelen;
-		if (messages[i].msg_len <= MC_MAX_DATAGRAM)
-			error = handle_datagram(ep, buffers[i].iov_base, messages[i].msg_len,
-						&from[i]);
-		if (error) {
-			ep->counters->dropped++;
-			log_debug("mcdist: datagram of %u bytes dropped: error %d",
-				  messages[i].msg_len, -error);
-		}
-	}
-	return got == RECEIVE_AT_ONCE;
-}
-
-static void on_readable(evutil_socket_t sock, short what, void *arg)
+static void on_received(void *arg, const struct mc_address *from, uint8_t *bytes, size_t len)
 {
 	struct mc_endpoint *ep = arg;
+	int error = -EMSGSIZE;
 
-	(void)sock;
-	(void)what;
-	for (unsigned i = 0; i < RECEIVE_ROUNDS && receive_some(ep); i++)
-		;
-}
-
-static void on_writable(evutil_socket_t sock, short what, void *arg)
-{
-	(void)sock;
-	(void)what;
-	mc_pay_debts(arg);
-}
-
-static int socket_option(int sock, int option)
-{
-	int value = 0;
-	socklen_t len = sizeof(value);
-
-	return getsockopt(sock, SOL_SOCKET, option, &value, &len) < 0 ? -1 : value;
-}
-
-static void make_room(int sock, int force, int option)
-{
-	int bytes = SOCKET_BUFFER_BYTES;
-
-	if (socket_option(sock, option) >= 2 * bytes)
+	ep->received_ns = mc_now_ns(ep);
+	if (len <= MC_MAX_DATAGRAM)
+		error = handle_datagram(ep, bytes, len, from);
+	if (!error)
 		return;
-	if (setsockopt(sock, SOL_SOCKET, force, &bytes, sizeof(bytes)) < 0)
-		setsockopt(sock, SOL_SOCKET, option, &bytes, sizeof(bytes));
+	ep->counters->dropped++;
+	log_debug("mcdist: datagram of %zu bytes dropped: error %d", len, -error);
 }
 
-static uint32_t window_of(int sock)
+static void on_writable(void *arg)
 {
-	uint32_t pages = (uint32_t)socket_option(sock, SO_RCVBUF) / BUFFER_BYTES_PER_PAGE;
+	struct mc_endpoint *ep = arg;
+	struct mc_session *s;
 
-	return pages < WINDOW_PAGES_MAX ? pages : WINDOW_PAGES_MAX;
+	mc_pay_debts(ep);
+	LIST_FOREACH(s, &ep->sessions, link) {
+		if (s->server)
+			mc_server_pay(s->server);
+	}
 }
 
-static bool endpoint_watch(struct mc_endpoint *ep, int sock)
-{
-	ep->received = malloc(RECEIVE_AT_ONCE * (MC_MAX_DATAGRAM + 1));
-	ep->readable = event_new(ep->base, sock, EV_READ | EV_PERSIST, on_readable, ep);
-	ep->writable = event_new(ep->base, sock, EV_WRITE, on_writable, ep);
-	return ep->received && ep->readable && ep->writable && mc_wakes_init(ep) == 0 &&
-	       event_add(ep->readable, NULL) == 0;
-}
+static const struct mc_transport_events events = { on_received, on_writable };
 
-struct mc_endpoint *mc_endpoint_create(struct event_base *base, int sock,
+struct mc_endpoint *mc_endpoint_create(struct mc_transport *transport,
 				       struct mc_counters *counters)
 {
-	int family = socket_option(sock, SO_DOMAIN);
-	struct mc_endpoint *ep;
+	struct mc_endpoint *ep = calloc(1, sizeof(*ep));
 
-	if (socket_option(sock, SO_TYPE) != SOCK_DGRAM ||
-	    (family != AF_INET && family != AF_INET6)) {
-		errno = EINVAL;
-		return NULL;
-	}
-	ep = calloc(1, sizeof(*ep));
 	if (!ep)
 		return NULL;
-	ep->base = base;
-	ep->sock = -1;
-	ep->family = (sa_family_t)family;
+	ep->transport = transport;
 	ep->counters = counters;
 	LIST_INIT(&ep->sessions);
-	TAILQ_INIT(&ep->debts);
-	TAILQ_INIT(&ep->wakes);
-	if (!endpoint_watch(ep, sock)) {
-		mc_endpoint_destroy(ep);
-		errno = ENOMEM;
-		return NULL;
-	}
-	make_room(sock, SO_RCVBUFFORCE, SO_RCVBUF);
-	make_room(sock, SO_SNDBUFFORCE, SO_SNDBUF);
-	ep->window_pages = window_of(sock);
-	ep->sock = sock;
+	LIST_INIT(&ep->joined);
+	TAILQ_INIT(&ep->debts[0]);
+	TAILQ_INIT(&ep->debts[1]);
+	mc_pushes_init(ep);
+	transport->arg = ep;
+	transport->events = &events;
 	return ep;
 }
 
@@ -185,14 +129,14 @@ void mc_endpoint_destroy(struct mc_endpoint *ep)
 {
 	if (!ep)
 		return;
-	if (ep->readable)
-		event_free(ep->readable);
-	if (ep->writable)
-		event_free(ep->writable);
-	mc_wakes_fini(ep);
-	cleanup_close(&ep->sock);
-	free(ep->received);
+	ep->transport->events = NULL;
+	mc_pushes_fini(ep);
 	free(ep);
+}
+
+void mc_endpoint_unseal(struct mc_endpoint *ep)
+{
+	ep->unsealed = true;
 }
 
 struct mc_session *mc_session_get(struct mc_endpoint *ep, const struct mc_snapshot *snapshot)
@@ -216,7 +160,8 @@ struct mc_session *mc_session_get(struct mc_endpoint *ep, const struct mc_snapsh
 	s->ep = ep;
 	s->users = 1;
 	s->snapshot = *snapshot;
-	mc_seal_init(&s->seal, snapshot->number, snapshot->key);
+	mc_seal_init(&s->seal, snapshot->number, snapshot->key, false);
+	mc_seal_init(&s->group_seal, snapshot->number, snapshot->key, true);
 	LIST_INIT(&s->fetches);
 	LIST_INSERT_HEAD(&ep->sessions, s, link);
 	return s;
@@ -228,15 +173,68 @@ void mc_session_put(struct mc_session *session)
 		return;
 	LIST_REMOVE(session, link);
 	mc_seal_fini(&session->seal);
+	mc_seal_fini(&session->group_seal);
 	sodium_memzero(session->snapshot.key, MC_KEY_BYTES);
 	free(session);
+}
+
+static struct mc_joined *joined_find(struct mc_endpoint *ep, const struct mc_address *group)
+{
+	struct mc_joined *j;
+
+	LIST_FOREACH(j, &ep->joined, link) {
+		if (mc_address_is(&j->group, group))
+			return j;
+	}
+	return NULL;
+}
+
+int mc_endpoint_join(struct mc_endpoint *ep, const struct mc_address *group)
+{
+	struct mc_joined *j = joined_find(ep, group);
+	int error;
+
+	if (j) {
+		j->users++;
+		return 0;
+	}
+	j = calloc(1, sizeof(*j));
+	if (!j)
+		return -ENOMEM;
+	error = ep->transport->calls->join(ep->transport, group, true);
+	if (error) {
+		free(j);
+		return error;
+	}
+	j->group = *group;
+	j->users = 1;
+	LIST_INSERT_HEAD(&ep->joined, j, link);
+	return 0;
+}
+
+void mc_endpoint_leave(struct mc_endpoint *ep, const struct mc_address *group)
+{
+	struct mc_joined *j = joined_find(ep, group);
+
+	if (!j || --j->users)
+		return;
+	ep->transport->calls->join(ep->transport, group, false);
+	LIST_REMOVE(j, link);
+	free(j);
 }
 
 int mc_send(struct mc_session *session, const struct mc_address *to, enum mc_type type,
 	    size_t body_len)
 {
+	return mc_send_as(session, &session->seal, to, type, body_len);
+}
+
+int mc_send_as(struct mc_session *session, struct mc_seal *seal, const struct mc_address *to,
+	       enum mc_type type, size_t body_len)
+{
 	struct mc_endpoint *ep = session->ep;
-	size_t len = mc_seal_datagram(&session->seal, type, ep->sending, body_len);
+	size_t len = ep->unsealed ? mc_wrap_datagram(seal, type, ep->sending, body_len) :
+				    mc_seal_datagram(seal, type, ep->sending, body_len);
 
 	if (type == MC_REQUEST && fault_hit("mcdist-drop-request"))
 		return 0;
@@ -244,8 +242,5 @@ int mc_send(struct mc_session *session, const struct mc_address *to, enum mc_typ
 		return 0;
 	if (type == MC_PAGES && fault_hit("mcdist-corrupt-reply"))
 		ep->sending[len / 2] ^= 1;
-	if (sendto(ep->sock, ep->sending, len, MSG_DONTWAIT | MSG_NOSIGNAL,
-		   (const struct sockaddr *)&to->at, to->len) < 0)
-		return -errno;
-	return 0;
+	return ep->transport->calls->send(ep->transport, to, ep->sending, len);
 }

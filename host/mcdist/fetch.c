@@ -5,46 +5,29 @@
  *   MC_IDLE ── want ──→ MC_QUEUED ── the window has room ──→ MC_IN_FLIGHT ── done ──→ MC_IDLE
  *                           └────────────── its time is over ───────┘
  *
- * Wants that come in one turn of the event loop leave in one request: the first makes the `flush`
- * event active, which runs after what is active already. What somebody waits for goes first, each
+ * Wants that come in one turn of the world's loop leave in one request: the first sets the `flush`
+ * timer, which fires after what is to be done already. What somebody waits for goes first, each
  * page as a run of its own so that its answer is not held up by others; pages ahead follow in runs.
  */
+#include "host/mcdist/fetch.h"
+
 #include <errno.h>
-#include <event2/event.h>
+#include <sodium.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "common/io.h"
 #include "common/log.h"
-#include "host/mcdist/endpoint.h"
-#include "host/mcdist/pace.h"
 
-TAILQ_HEAD(mc_wants, mc_want);
+#define ALONE_TRIES 3u	/* then what is sent to all seems not to come */
 
-struct mc_fetch {
-	LIST_ENTRY(mc_fetch) link;	/* of the session */
-	struct mc_session *session;
-	struct mc_address from;
-	mc_arrived *arrived;
-	void *arg;
-	struct mc_pace pace;
-	struct mc_wants queues[2];	/* MC_QUEUED, by enum mc_urgency */
-	struct mc_wants flight;		/* MC_IN_FLIGHT */
-	uint32_t in_flight;
-	struct event *flush, *timer;
-	uint64_t timer_ns;		/* when the timer rings; 0: it is off */
-};
+#define MC_PASSED 3u	/* datagrams overtake each other now and then */
+#define LOOK_AT 32u	/* of the oldest that are under way */
 
-static void timer_set(struct mc_fetch *f, uint64_t due_ns, uint64_t now_ns)
+static void timer_set(struct mc_fetch *f, uint64_t due_ns)
 {
-	uint64_t wait_us = due_ns > now_ns ? (due_ns - now_ns) / 1000 : 0;
-	struct timeval wait = { .tv_sec = (time_t)(wait_us / 1000000),
-				.tv_usec = (suseconds_t)(wait_us % 1000000) };
-
 	if (f->timer_ns && f->timer_ns <= due_ns)
 		return;
 	f->timer_ns = due_ns;
-	event_add(f->timer, &wait);
+	mc_timer_set(f->session->ep, &f->timer, due_ns);
 }
 
 static void depart(struct mc_fetch *f, struct mc_want *w, uint64_t now_ns)
@@ -53,30 +36,41 @@ static void depart(struct mc_fetch *f, struct mc_want *w, uint64_t now_ns)
 	TAILQ_INSERT_TAIL(&f->flight, w, link);
 	w->state = MC_IN_FLIGHT;
 	w->sent_ns = now_ns;
+	w->passed = 0;
 	w->due_ns = now_ns + mc_pace_timeout_ns(&f->pace, w->tries);
 	f->in_flight++;
-	timer_set(f, w->due_ns, now_ns);
+	timer_set(f, w->due_ns);
+}
+
+static uint32_t flags_of(const struct mc_fetch *f, const struct mc_want *w)
+{
+	bool alone = f->member.deaf || w->tries >= ALONE_TRIES;
+
+	return (w->tries || alone ? MC_RUN_AGAIN : 0) | (alone ? MC_RUN_ALONE : 0) |
+	       (w->urgency == MC_AHEAD ? MC_RUN_AHEAD : 0);
 }
 
 /* Takes queued wants into `spans` as far as there is room. Return: how many spans there are. */
 static unsigned gather(struct mc_fetch *f, struct mc_span spans[MC_MAX_RUNS])
 {
-	uint64_t now_ns = io_now_ns();
+	uint64_t now_ns = mc_now_ns(f->session->ep);
 	struct mc_span *run = NULL;	/* of pages ahead, that may grow */
 	unsigned count = 0;
 
 	while (f->in_flight < f->pace.window_pages) {
 		struct mc_want *w = TAILQ_FIRST(&f->queues[MC_NOW]);
+		uint32_t flags;
 
 		if (!w)
 			w = TAILQ_FIRST(&f->queues[MC_AHEAD]);
 		if (!w)
 			break;
-		if (run && w->urgency == MC_AHEAD && w->gfn == run->gfn + run->pages &&
+		flags = flags_of(f, w);
+		if (run && run->flags == flags && w->gfn == run->gfn + run->pages &&
 		    run->pages < MC_MAX_PAGES) {
 			run->pages++;
 		} else if (count < MC_MAX_RUNS) {
-			spans[count] = (struct mc_span){ w->gfn, 1 };
+			spans[count] = (struct mc_span){ w->gfn, 1, flags };
 			run = w->urgency == MC_AHEAD ? &spans[count] : NULL;
 			count++;
 		} else {
@@ -87,17 +81,15 @@ static unsigned gather(struct mc_fetch *f, struct mc_span spans[MC_MAX_RUNS])
 	return count;
 }
 
-static void on_flush(evutil_socket_t sock, short what, void *arg)
+static void send_request(struct mc_fetch *f, const struct mc_span *spans, unsigned count)
 {
-	struct mc_fetch *f = arg;
-	struct mc_span spans[MC_MAX_RUNS];
-	unsigned count;
+	const struct mc_address *whom[2];
+	unsigned asked = mc_member_asks(f, whom);
 
-	(void)sock;
-	(void)what;
-	while ((count = gather(f, spans))) {
+	for (unsigned i = 0; i < asked; i++) {
+		/* written anew, since it was sealed in place */
 		size_t len = mc_write_request(mc_body(f->session->ep), spans, count);
-		int error = mc_send(f->session, &f->from, MC_REQUEST, len);
+		int error = mc_send(f->session, whom[i], MC_REQUEST, len);
 
 		/* as good as lost under way */
 		if (error)
@@ -105,9 +97,28 @@ static void on_flush(evutil_socket_t sock, short what, void *arg)
 	}
 }
 
+static void on_flush(void *arg)
+{
+	struct mc_fetch *f = arg;
+	struct mc_span spans[MC_MAX_RUNS];
+	unsigned count;
+
+	f->flush_is_set = false;
+	while ((count = gather(f, spans)))
+		send_request(f, spans, count);
+}
+
 static void flush_soon(struct mc_fetch *f)
 {
-	event_active(f->flush, EV_TIMEOUT, 0);
+	uint64_t at_ns = MC_NEXT_TURN;
+
+	if (f->member.spread_ns) {
+		if (f->flush_is_set)
+			return;
+		f->flush_is_set = true;
+		at_ns = mc_now_ns(f->session->ep) + randombytes_uniform(f->member.spread_ns);
+	}
+	mc_timer_set(f->session->ep, &f->flush, at_ns);
 }
 
 static void enqueue(struct mc_fetch *f, struct mc_want *w)
@@ -116,15 +127,13 @@ static void enqueue(struct mc_fetch *f, struct mc_want *w)
 	TAILQ_INSERT_TAIL(&f->queues[w->urgency], w, link);
 }
 
-static void on_timer(evutil_socket_t sock, short what, void *arg)
+static void on_timer(void *arg)
 {
 	struct mc_fetch *f = arg;
-	uint64_t now_ns = io_now_ns(), next_ns = UINT64_MAX;
+	uint64_t now_ns = mc_now_ns(f->session->ep), next_ns = UINT64_MAX;
 	struct mc_want *w, *next;
 	bool lost = false;
 
-	(void)sock;
-	(void)what;
 	f->timer_ns = 0;
 	for (w = TAILQ_FIRST(&f->flight); w; w = next) {
 		next = TAILQ_NEXT(w, link);
@@ -140,19 +149,12 @@ static void on_timer(evutil_socket_t sock, short what, void *arg)
 		lost = true;
 	}
 	if (next_ns != UINT64_MAX)
-		timer_set(f, next_ns, now_ns);
+		timer_set(f, next_ns);
 	if (lost) {
 		mc_pace_lost(&f->pace);
+		mc_member_lost(f);
 		flush_soon(f);
 	}
-}
-
-void mc_fetch_wake(struct mc_fetch *fetch)
-{
-	int error = mc_send(fetch->session, &fetch->from, MC_WAKE, 0);
-
-	if (error)
-		log_debug("mcdist: not sent: error %d", -error);
 }
 
 void mc_fetch_want(struct mc_fetch *fetch, struct mc_want *want, enum mc_urgency urgency)
@@ -171,6 +173,33 @@ void mc_fetch_want(struct mc_fetch *fetch, struct mc_want *want, enum mc_urgency
 		flush_soon(fetch);
 }
 
+/*
+ * What was asked for before a page that came, and is waited for no less, was passed by its answer.
+ * After MC_PASSED of those it is lost: there is no need to wait for the time-out.
+ */
+static void look_for_passed(struct mc_fetch *f, const struct mc_want *came)
+{
+	uint64_t now_ns = mc_now_ns(f->session->ep), late_ns = mc_pace_late_ns(&f->pace);
+	struct mc_want *w, *next;
+	unsigned seen = 0;
+
+	for (w = TAILQ_FIRST(&f->flight); w && w->sent_ns < came->sent_ns && seen < LOOK_AT;
+	     w = next, seen++) {
+		next = TAILQ_NEXT(w, link);
+		if (w->tries || w->urgency > came->urgency)
+			continue;
+		if (w->passed < UINT8_MAX)
+			w->passed++;
+		if (w->passed < MC_PASSED || w->sent_ns + late_ns > now_ns)
+			continue;
+		TAILQ_REMOVE(&f->flight, w, link);
+		f->in_flight--;
+		f->session->ep->counters->retries++;
+		w->tries++;
+		enqueue(f, w);
+	}
+}
+
 void mc_fetch_done(struct mc_fetch *fetch, struct mc_want *want, bool arrived)
 {
 	if (want->state == MC_QUEUED)
@@ -179,102 +208,84 @@ void mc_fetch_done(struct mc_fetch *fetch, struct mc_want *want, bool arrived)
 		TAILQ_REMOVE(&fetch->flight, want, link);
 		fetch->in_flight--;
 		if (arrived)
+			look_for_passed(fetch, want);
+		if (arrived)
 			mc_pace_arrived(&fetch->pace,
-					want->tries ? 0 : io_now_ns() - want->sent_ns);
+					want->tries ? 0 : mc_now_ns(fetch->session->ep) - want->sent_ns);
 	}
+	fetch->answered |= want->state == MC_IN_FLIGHT;
 	want->state = MC_IDLE;
 	if (!TAILQ_EMPTY(&fetch->queues[MC_NOW]) || !TAILQ_EMPTY(&fetch->queues[MC_AHEAD]))
 		flush_soon(fetch);
 }
 
-int mc_fetch_handle(struct mc_session *session, const uint8_t *body, size_t len)
+void mc_fetch_again(struct mc_fetch *f, uint64_t gfn)
 {
-	struct mc_pages_reader pages;
-	struct mc_fetch *f;
-	int error = mc_read_pages(body, len, session->snapshot.pages, &pages);
+	struct mc_want *w;
 
-	if (error)
-		return error;
-	if (LIST_EMPTY(&session->fetches))
-		return -ENOENT;
-	LIST_FOREACH(f, &session->fetches, link) {
-		struct mc_pages_reader r = pages;
-		uint32_t overhead = MC_OVERHEAD_BYTES + sizeof(struct mc_pages);
-
-		for (uint32_t i = 0; i < r.span.pages; i++) {
-			struct mc_arrival a = { .gfn = r.span.gfn + i,
-						.page = mc_next_page(&r, i) };
-
-			a.wire_bytes = overhead + (a.page ? MC_PAGE_BYTES : 0);
-			overhead = 0;	/* the first page bears it */
-			f->arrived(f->arg, &a);
-		}
+	TAILQ_FOREACH(w, &f->flight, link) {
+		if (w->gfn == gfn)
+			break;
 	}
-	return 0;
+	if (!w)
+		return;
+	TAILQ_REMOVE(&f->flight, w, link);
+	f->in_flight--;
+	w->tries++;
+	enqueue(f, w);
+	flush_soon(f);
 }
 
-/* An IPv6 or mapped IPv4 address for the socket's own family. Return: false if it has none. */
-static bool address_for(const struct mc_endpoint *ep, const struct sockaddr_in6 *in6,
-			struct mc_address *out)
+static bool is_way(const struct mc_way *way)
 {
-	memset(out, 0, sizeof(*out));
-	if (in6->sin6_family != AF_INET6 || !in6->sin6_port)
-		return false;
-	if (ep->family == AF_INET) {
-		struct sockaddr_in *in = (struct sockaddr_in *)&out->at;
+	return way->mode < MC_MODES && way->nodes && way->nodes <= MC_MAX_MEMBERS &&
+	       way->places[0].len && (way->mode != MC_MULTICAST || way->group.len);
+}
 
-		if (!IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr))
-			return false;
-		in->sin_family = AF_INET;
-		in->sin_port = in6->sin6_port;
-		memcpy(&in->sin_addr, &in6->sin6_addr.s6_addr[12], sizeof(in->sin_addr));
-		out->len = sizeof(*in);
-		return true;
-	}
-	memcpy(&out->at, in6, sizeof(*in6));
-	out->len = sizeof(*in6);
-	return true;
+/* Return: NULL (errno). */
+static struct mc_session *session_to_fetch(struct mc_endpoint *ep,
+					   const struct mc_snapshot *snapshot)
+{
+	struct mc_session *session = mc_session_get(ep, snapshot);
+
+	if (!session || !session->server)
+		return session;
+	/* it would ask itself, and not believe the answer */
+	mc_session_put(session);
+	errno = EINVAL;
+	return NULL;
 }
 
 struct mc_fetch *mc_fetch_create(struct mc_endpoint *ep, const struct mc_snapshot *snapshot,
-				 const struct sockaddr_in6 *from, mc_arrived *arrived, void *arg)
+				 const struct mc_way *way, const struct mc_fetch_calls *calls,
+				 void *arg)
 {
-	struct mc_address address;
 	struct mc_fetch *f;
 
-	if (!address_for(ep, from, &address)) {
+	if (!is_way(way)) {
 		errno = EINVAL;
 		return NULL;
 	}
 	f = calloc(1, sizeof(*f));
 	if (!f)
 		return NULL;
-	f->session = mc_session_get(ep, snapshot);
-	if (f->session && f->session->server) {
-		/* it would ask itself, and not believe the answer */
-		mc_session_put(f->session);
+	f->session = session_to_fetch(ep, snapshot);
+	if (!f->session) {
 		free(f);
-		errno = EINVAL;
 		return NULL;
 	}
-	f->from = address;
-	f->arrived = arrived;
+	f->calls = calls;
 	f->arg = arg;
 	for (unsigned i = 0; i < 2; i++)
 		TAILQ_INIT(&f->queues[i]);
 	TAILQ_INIT(&f->flight);
-	mc_pace_init(&f->pace, ep->window_pages);
-	if (f->session)
-		LIST_INSERT_HEAD(&f->session->fetches, f, link);
-	f->flush = event_new(ep->base, -1, 0, on_flush, f);
-	f->timer = event_new(ep->base, -1, 0, on_timer, f);
-	if (!f->session || !f->flush || !f->timer) {
-		int error = f->session ? ENOMEM : errno;
-
-		mc_fetch_destroy(f);
-		errno = error;
-		return NULL;
-	}
+	mc_pace_init(&f->pace, ep->transport->calls->window_pages(ep->transport));
+	f->flush = (struct mc_timer){ .fire = on_flush, .arg = f };
+	f->timer = (struct mc_timer){ .fire = on_timer, .arg = f };
+	if (way->mode == MC_TREE && calls->read_page && !mc_fetch_relay(f->session))
+		f->relay = mc_relay_create(f);
+	LIST_INSERT_HEAD(&f->session->fetches, f, link);
+	mc_member_init(f, way);
 	return f;
 }
 
@@ -295,13 +306,11 @@ void mc_fetch_destroy(struct mc_fetch *fetch)
 	forget_all(&fetch->queues[MC_NOW]);
 	forget_all(&fetch->queues[MC_AHEAD]);
 	forget_all(&fetch->flight);
-	if (fetch->flush)
-		event_free(fetch->flush);
-	if (fetch->timer)
-		event_free(fetch->timer);
-	if (fetch->session) {
-		LIST_REMOVE(fetch, link);
-		mc_session_put(fetch->session);
-	}
+	mc_timer_free(fetch->session->ep, &fetch->flush);
+	mc_timer_free(fetch->session->ep, &fetch->timer);
+	mc_member_fini(fetch);
+	mc_relay_destroy(fetch->relay);
+	LIST_REMOVE(fetch, link);
+	mc_session_put(fetch->session);
 	free(fetch);
 }

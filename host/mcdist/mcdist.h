@@ -1,28 +1,40 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Pages between hosts: one UDP socket, many snapshots, who serves and who fetches.
+ * Pages between hosts: one endpoint, many snapshots, who serves and who fetches.
  *
- * An endpoint owns the socket. On it a snapshot may be served (pages come from a callback) and
- * fetched (pages go to a callback), each datagram sealed with the snapshot's key (proto/mcdist.h).
+ * An endpoint is one host's place in the network (transport.h). On it a snapshot may be served
+ * (pages come from a callback) or fetched (pages go to a callback), each datagram sealed with the
+ * snapshot's key. How pages travel, and what all of it is called, is in proto/mcdist.h.
+ *
+ *   endpoint.c   datagrams come in, are judged, and go to the snapshot they belong to
+ *   fetch.c      the member: what is wanted is asked for, and asked for again
+ *   arrive.c     pages that come
+ *   member.c     whom it asks, its joining and reports
+ *   server.c     the source: what is asked for
+ *   giver.c      what is owed to one, and pages into datagrams
+ *   group.c      what is owed to all, lockstep, the end game; flow.c: how fast
+ *   push.c       what nobody asked for
+ *   relay.c      a member of MC_TREE that others ask
+ *   coding.c     pages of zeros, equal ones, compressed ones
  *
  * The one who fetches is the only one who cares: a page that does not come is asked for again, at
  * first after a time that follows the measured round trip, then after twice as long each time, and
- * for ever. How many pages may be under way at once follows the socket's buffer and what is lost.
+ * for ever. How many pages may be under way at once follows what the transport takes in and what
+ * is lost.
  *
- * On libevent, for one thread. Knows nothing of userfaultfd or page files.
+ * For one thread. Knows nothing of userfaultfd, page files, sockets or event loops.
  */
 #ifndef MCDIST_MCDIST_H
 #define MCDIST_MCDIST_H
 
-#include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "host/mcdist/transport.h"
 #include "proto/mcdist.h"
 
-struct event_base;
 struct mc_endpoint;
 struct mc_server;
 struct mc_fetch;
@@ -30,33 +42,52 @@ struct mc_fetch;
 struct mc_counters {
 	uint64_t retries;	/* requests for a page that were sent again */
 	uint64_t dropped;	/* datagrams refused: forged, replayed, cut, foreign */
-	uint64_t served;	/* pages sent, zeros as well */
+	uint64_t served;	/* pages sent, zeros as well: */
+	uint64_t multicast;	/* of these to a group, */
+	uint64_t pushed;	/* without being asked for, */
+	uint64_t relayed;	/* as one who is not the source, */
+	uint64_t same;		/* as a reference, */
+	uint64_t compressed;	/* by LZ4 */
+	uint64_t lockstep;	/* pages asked for that were on their way to all already */
+	uint64_t reports;	/* MC_REPORT sent and taken */
 };
 
 /* Some pages in a row. */
 struct mc_span {
 	uint64_t gfn;
 	uint32_t pages;		/* 1..MC_MAX_PAGES */
+	uint32_t flags;		/* MC_RUN_…, where it is asked for */
 };
 
-/* A snapshot as both ends know it. */
+/* A snapshot as all ends know it. */
 struct mc_snapshot {
 	uint64_t number;
 	uint64_t pages;		/* of the VM's RAM */
 	uint8_t key[MC_KEY_BYTES];
 };
 
+/* How its pages travel: the same for all its hosts, but for `node`. */
+struct mc_way {
+	enum mc_mode mode;
+	uint32_t node;		/* this host's place in the order; source: 0 */
+	uint32_t nodes;		/* in `places`; a source need not know them */
+	const struct mc_address *places;	/* [0]: the source. Borrowed for the call */
+	struct mc_address group;	/* MC_MULTICAST */
+	uint32_t push_pages_per_s;	/* source: of all the rest; 0: none of it */
+	bool compress;			/* source: LZ4 and references */
+};
+
 /*
- * Takes over a bound UDP socket (AF_INET or AF_INET6), if it works. Return: the caller's to
- * destroy after its servers and fetches, or NULL (errno).
+ * On a transport, whose events it takes; the transport stays the caller's and must outlive it.
+ * Return: the caller's to destroy after its servers and fetches, or NULL (errno).
  */
-struct mc_endpoint *mc_endpoint_create(struct event_base *base, int sock,
+struct mc_endpoint *mc_endpoint_create(struct mc_transport *transport,
 				       struct mc_counters *counters);
 void mc_endpoint_destroy(struct mc_endpoint *ep);
 
 /*
- * Reads a page for whoever asked: 1 and the page; 0 if it is all zeros; or -errno if there is no
- * telling now, and then nothing is answered.
+ * Reads a page for whoever asked: 1 and the page; 0 if it is all zeros; or -errno if it is not
+ * here or there is no telling now.
  */
 typedef int mc_read_page(void *arg, uint64_t gfn, uint8_t page[MC_PAGE_BYTES]);
 
@@ -74,10 +105,12 @@ struct mc_server_calls {
 
 /*
  * Serves a snapshot; `calls` must outlive it. Return: the caller's to destroy, or NULL (errno;
- * EEXIST if it is served already, EINVAL if it is known with another key or size).
+ * EEXIST if it is served already, EINVAL if it is known with another key or size, or the way makes
+ * no sense).
  */
 struct mc_server *mc_server_create(struct mc_endpoint *ep, const struct mc_snapshot *snapshot,
-				   const struct mc_server_calls *calls, void *arg);
+				   const struct mc_way *way, const struct mc_server_calls *calls,
+				   void *arg);
 void mc_server_destroy(struct mc_server *server);
 
 /* A page that came. */
@@ -86,7 +119,20 @@ struct mc_arrival {
 	const uint8_t *page;	/* MC_PAGE_BYTES, borrowed; NULL: all zeros */
 	uint32_t wire_bytes;	/* its part of the datagram */
 };
-typedef void mc_arrived(void *arg, const struct mc_arrival *arrival);
+
+/* What a fetch calls. None of it may destroy the fetch. */
+struct mc_fetch_calls {
+	/* An authentic page, wanted or not. What wanted it must be told: mc_fetch_done(). */
+	void (*arrived)(void *arg, const struct mc_arrival *arrival);
+	/* A page that has arrived before, for references and for who asks us. */
+	mc_read_page *read_page;
+	/* Others ask us for pages that are not here: they are to be wanted. NULL: they get none. */
+	void (*asked)(void *arg, const struct mc_span *span);
+	/* All was pushed: what is lacking still is to be wanted. NULL: of no concern. */
+	void (*pushed)(void *arg);
+	/* How many pages are lacking. NULL: no telling. */
+	uint32_t (*lacks)(void *arg);
+};
 
 /* How a wanted page stands. */
 enum mc_want_state {
@@ -104,26 +150,22 @@ struct mc_want {
 	uint64_t sent_ns;	/* last time */
 	uint64_t due_ns;	/* when to ask again */
 	uint32_t tries;		/* times it was asked for again */
+	uint8_t passed;		/* answers that came to what was asked for later */
 	uint8_t state;		/* enum mc_want_state */
 	uint8_t urgency;	/* enum mc_urgency */
 };
 
 /*
- * Begins to fetch a snapshot from the page server at `from`. Every authentic page that arrives is
- * handed to `arrived`, wanted or not. Several fetches of one snapshot are possible. Return: the
- * caller's to destroy, or NULL (errno; EINVAL as above, or if this endpoint serves it itself).
+ * Begins to fetch a snapshot, and joins those who do; `calls` must outlive it. A page is wanted
+ * once at a time. Several fetches of one snapshot are possible. Return: the caller's to destroy, or
+ * NULL (errno; EINVAL as above, or if this endpoint serves the snapshot itself).
  */
 struct mc_fetch *mc_fetch_create(struct mc_endpoint *ep, const struct mc_snapshot *snapshot,
-				 const struct sockaddr_in6 *from, mc_arrived *arrived, void *arg);
+				 const struct mc_way *way, const struct mc_fetch_calls *calls,
+				 void *arg);
 
 /* Forgets what is wanted; the wants are the caller's. */
 void mc_fetch_destroy(struct mc_fetch *fetch);
-
-/*
- * Asks once for what clones need at first. It arrives as if it had been wanted, all or in part or
- * not at all.
- */
-void mc_fetch_wake(struct mc_fetch *fetch);
 
 /* Wants a page; one that is wanted already becomes urgent if it was not. */
 void mc_fetch_want(struct mc_fetch *fetch, struct mc_want *want, enum mc_urgency urgency);

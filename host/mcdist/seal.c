@@ -14,11 +14,14 @@ _Static_assert(offsetof(struct mc_header, counter) == offsetof(struct mc_header,
 	       "sender and counter are adjacent");
 _Static_assert(crypto_aead_chacha20poly1305_IETF_NPUBBYTES == 12, "nonce is both");
 
-void mc_seal_init(struct mc_seal *seal, uint64_t snapshot, const uint8_t key[MC_KEY_BYTES])
+void mc_seal_init(struct mc_seal *seal, uint64_t snapshot, const uint8_t key[MC_KEY_BYTES],
+		  bool group)
 {
 	memcpy(seal->key, key, MC_KEY_BYTES);
 	seal->snapshot = snapshot;
-	seal->sender = randombytes_random();
+	do
+		seal->sender = (randombytes_random() & ~1u) | group;
+	while (!seal->sender);
 	seal->counter = 0;
 }
 
@@ -27,7 +30,7 @@ void mc_seal_fini(struct mc_seal *seal)
 	sodium_memzero(seal, sizeof(*seal));
 }
 
-size_t mc_seal_datagram(struct mc_seal *seal, enum mc_type type, uint8_t *datagram, size_t body_len)
+size_t mc_wrap_datagram(struct mc_seal *seal, enum mc_type type, uint8_t *datagram, size_t body_len)
 {
 	struct mc_header header = { .magic = htole16(MC_MAGIC),
 				    .version = MC_VERSION,
@@ -35,14 +38,21 @@ size_t mc_seal_datagram(struct mc_seal *seal, enum mc_type type, uint8_t *datagr
 				    .sender = htole32(seal->sender),
 				    .counter = htole64(++seal->counter),
 				    .snapshot = htole64(seal->snapshot) };
-	uint8_t *body = datagram + sizeof(header);
 
 	memcpy(datagram, &header, sizeof(header));
+	return sizeof(header) + body_len + MC_TAG_BYTES;
+}
+
+size_t mc_seal_datagram(struct mc_seal *seal, enum mc_type type, uint8_t *datagram, size_t body_len)
+{
+	uint8_t *body = datagram + sizeof(struct mc_header);
+	size_t len = mc_wrap_datagram(seal, type, datagram, body_len);
+
 	crypto_aead_chacha20poly1305_ietf_encrypt(body, NULL, body, body_len, datagram,
-						  sizeof(header), NULL,
+						  sizeof(struct mc_header), NULL,
 						  datagram + offsetof(struct mc_header, sender),
 						  seal->key);
-	return sizeof(header) + body_len + MC_TAG_BYTES;
+	return len;
 }
 
 int mc_read_header(const uint8_t *datagram, size_t len, struct mc_header *header)
@@ -55,6 +65,14 @@ int mc_read_header(const uint8_t *datagram, size_t len, struct mc_header *header
 	header->counter = le64toh(header->counter);
 	header->snapshot = le64toh(header->snapshot);
 	return header->magic == MC_MAGIC && header->version == MC_VERSION ? 0 : -EBADMSG;
+}
+
+int mc_peel_datagram(size_t len, size_t *body_len)
+{
+	if (len < MC_OVERHEAD_BYTES)
+		return -EBADMSG;
+	*body_len = len - MC_OVERHEAD_BYTES;
+	return 0;
 }
 
 int mc_unseal_datagram(const uint8_t key[MC_KEY_BYTES], uint8_t *datagram, size_t len,

@@ -3,12 +3,18 @@
 #ifndef MCDIST_SEAL_H
 #define MCDIST_SEAL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "proto/mcdist.h"
 
 #define MC_OVERHEAD_BYTES (sizeof(struct mc_header) + MC_TAG_BYTES)
+
+static inline bool mc_is_group_sender(uint32_t sender)
+{
+	return sender & 1;
+}
 
 /* A sender of one snapshot's datagrams. Two of them must never have the same `sender` and key. */
 struct mc_seal {
@@ -18,8 +24,9 @@ struct mc_seal {
 	uint64_t counter;	/* of the last datagram */
 };
 
-/* A new sender, with a random number. */
-void mc_seal_init(struct mc_seal *seal, uint64_t snapshot, const uint8_t key[MC_KEY_BYTES]);
+/* A new sender, with a random number: odd for one who sends to a group, even for others. */
+void mc_seal_init(struct mc_seal *seal, uint64_t snapshot, const uint8_t key[MC_KEY_BYTES],
+		  bool group);
 void mc_seal_fini(struct mc_seal *seal);
 
 /*
@@ -28,6 +35,11 @@ void mc_seal_fini(struct mc_seal *seal);
  */
 size_t mc_seal_datagram(struct mc_seal *seal, enum mc_type type, uint8_t *datagram,
 			size_t body_len);
+
+/* The same without cipher and tag, as to size and header: for simulations. */
+size_t mc_wrap_datagram(struct mc_seal *seal, enum mc_type type, uint8_t *datagram,
+			size_t body_len);
+int mc_peel_datagram(size_t len, size_t *body_len);
 
 /*
  * Reads the header of a datagram that may be anything. Return: 0, or -EBADMSG if it is too short or

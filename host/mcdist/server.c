@@ -1,30 +1,57 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * The page server: what is asked for becomes a debt, debts are paid in their order.
- *
- * A page is read when its datagram is written, not when it is asked for, so a full socket holds up
- * nothing but the answers. Pages that go out without being asked for one by one (wake.c) wait until
- * there are no debts.
- */
+/* The source: requests become debts to one or to all, who joins is pushed what it will need. */
 #include <errno.h>
-#include <event2/event.h>
 #include <stdlib.h>
 
-#include "common/log.h"
-#include "host/mcdist/endpoint.h"
+#include "host/mcdist/giver.h"
+#include "host/mcdist/group.h"
+#include "host/mcdist/push.h"
 
 struct mc_server {
-	struct mc_session *session;
+	struct mc_giver giver;
+	struct mc_group *group;		/* MC_MULTICAST, else NULL */
 	const struct mc_server_calls *calls;
 	void *arg;
+	uint32_t push_pages_per_s;
+	bool pushed;			/* the group got, or gets, the list and the rest */
 };
 
-struct mc_server *mc_server_create(struct mc_endpoint *ep, const struct mc_snapshot *snapshot,
-				   const struct mc_server_calls *calls, void *arg)
+/* Return: false if there is no memory. */
+static bool equip(struct mc_server *s, const struct mc_way *way)
 {
-	struct mc_session *session = mc_session_get(ep, snapshot);
+	if (way->compress) {
+		s->giver.coder = mc_coder_create(s->calls->read_page, s->arg);
+		if (!s->giver.coder)
+			return false;
+	}
+	if (way->mode == MC_MULTICAST)
+		s->group = mc_group_create(&s->giver, &way->group);
+	return way->mode != MC_MULTICAST || s->group;
+}
+
+static void server_free(struct mc_server *s)
+{
+	mc_group_destroy(s->group);
+	mc_coder_destroy(s->giver.coder);
+	mc_session_put(s->giver.session);
+	free(s);
+}
+
+static bool is_way(const struct mc_way *way)
+{
+	return way->mode < MC_MODES && (way->mode != MC_MULTICAST || way->group.len);
+}
+
+struct mc_server *mc_server_create(struct mc_endpoint *ep, const struct mc_snapshot *snapshot,
+				   const struct mc_way *way, const struct mc_server_calls *calls,
+				   void *arg)
+{
+	struct mc_session *session = NULL;
 	struct mc_server *server;
 
+	errno = EINVAL;
+	if (is_way(way))
+		session = mc_session_get(ep, snapshot);
 	if (!session)
 		return NULL;
 	server = session->server ? NULL : calloc(1, sizeof(*server));
@@ -35,124 +62,100 @@ struct mc_server *mc_server_create(struct mc_endpoint *ep, const struct mc_snaps
 		errno = error;
 		return NULL;
 	}
-	server->session = session;
+	server->giver = (struct mc_giver){ .session = session, .read_page = calls->read_page,
+					   .arg = arg };
 	server->calls = calls;
 	server->arg = arg;
+	server->push_pages_per_s = way->push_pages_per_s;
+	if (!equip(server, way)) {
+		server_free(server);
+		errno = ENOMEM;
+		return NULL;
+	}
 	session->server = server;
 	return server;
-}
-
-static void debt_free(struct mc_endpoint *ep, struct mc_debt *debt)
-{
-	TAILQ_REMOVE(&ep->debts, debt, link);
-	ep->debt_count--;
-	free(debt);
 }
 
 void mc_server_destroy(struct mc_server *server)
 {
 	struct mc_endpoint *ep;
-	struct mc_debt *debt, *next;
 
 	if (!server)
 		return;
-	ep = server->session->ep;
-	for (debt = TAILQ_FIRST(&ep->debts); debt; debt = next) {
-		next = TAILQ_NEXT(debt, link);
-		if (debt->server == server)
-			debt_free(ep, debt);
-	}
-	mc_wakes_drop(ep, server);
-	server->session->server = NULL;
-	mc_session_put(server->session);
-	free(server);
+	ep = server->giver.session->ep;
+	mc_debts_drop(&server->giver);
+	mc_pushes_drop(ep, &server->giver);
+	server->giver.session->server = NULL;
+	server_free(server);
 }
 
-int mc_server_handle(struct mc_server *server, const struct mc_address *from, const uint8_t *body,
-		     size_t len)
+int mc_server_handle_request(struct mc_server *server, const struct mc_address *from,
+			     const uint8_t *body, size_t len)
 {
-	struct mc_endpoint *ep = server->session->ep;
+	struct mc_endpoint *ep = server->giver.session->ep;
 	struct mc_span spans[MC_MAX_RUNS];
-	int count = mc_read_request(body, len, server->session->snapshot.pages, spans);
+	int count = mc_read_request(body, len, server->giver.session->snapshot.pages, spans);
 
 	if (count < 0)
 		return count;
 	for (int i = 0; i < count; i++) {
-		struct mc_debt *debt;
-
 		if (server->calls->asked)
 			server->calls->asked(server->arg, &spans[i]);
-		if (ep->debt_count >= MC_DEBTS_MAX)
-			break;
-		debt = malloc(sizeof(*debt));
-		if (!debt)
-			break;
-		*debt = (struct mc_debt){ .server = server, .to = *from, .span = spans[i] };
-		TAILQ_INSERT_TAIL(&ep->debts, debt, link);
-		ep->debt_count++;
+		if (server->group)
+			mc_group_asked(server->group, from, &spans[i]);
+		else
+			mc_owe(&server->giver, from, &spans[i]);
 	}
 	mc_pay_debts(ep);
+	if (server->group)
+		mc_group_pay(server->group);
 	return 0;
 }
 
-int mc_server_handle_wake(struct mc_server *server, const struct mc_address *from, size_t len)
+/* Who joins a group while its list goes out, gets it with the others; who comes later, alone. */
+int mc_server_handle_join(struct mc_server *server, const struct mc_address *from,
+			  const uint8_t *body, size_t len)
 {
-	const struct mc_span *spans;
-	size_t count;
+	struct mc_endpoint *ep = server->giver.session->ep;
+	struct mc_push_order order = { .giver = &server->giver, .to = from,
+				       .rest_pages_per_s = server->push_pages_per_s };
+	enum mc_push_stage stage = MC_PUSH_NONE;
+	struct mc_join join;
 
-	if (len)
+	if (mc_read_join(body, len, &join))
 		return -EBADMSG;
-	count = server->calls->wake ? server->calls->wake(server->arg, &spans) : 0;
-	if (!count)
-		return 0;
-	return mc_wakes_begin(server->session->ep, server, from, spans, count);
-}
-
-/* Writes the body. Return: its length, or -errno if a page cannot be read now. */
-static ssize_t write_pages(struct mc_server *server, const struct mc_span *span, uint8_t *body)
-{
-	struct mc_pages_writer writer;
-
-	mc_pages_begin(&writer, body, span);
-	for (uint32_t i = 0; i < span->pages; i++) {
-		int got = server->calls->read_page(server->arg, span->gfn + i,
-						   mc_pages_room(&writer));
-
-		if (got < 0)
-			return got;
-		mc_pages_add(&writer, got == 0);
+	if (server->calls->wake)
+		order.count = server->calls->wake(server->arg, &order.spans);
+	if (server->group)
+		stage = mc_push_stage(ep, server->group);
+	if (server->group && (!server->pushed || stage == MC_PUSH_LIST)) {
+		server->pushed = true;
+		order.group = server->group;
+	} else if (server->group && stage == MC_PUSH_REST) {
+		order.rest_pages_per_s = 0;
+	} else if (server->group) {
+		order.rest_is_out = true;
 	}
-	return (ssize_t)mc_pages_end(&writer);
+	return mc_push_begin(ep, &order) == -ENOMEM ? -ENOMEM : 0;
 }
 
-int mc_server_send(struct mc_server *server, const struct mc_address *to,
-		   const struct mc_span *span)
+int mc_server_handle_report(struct mc_server *server, const struct mc_address *from,
+			    const uint8_t *body, size_t len)
 {
-	struct mc_endpoint *ep = server->session->ep;
-	ssize_t len = write_pages(server, span, mc_body(ep));
-	int error;
+	struct mc_endpoint *ep = server->giver.session->ep;
+	struct mc_report report;
 
-	if (len < 0)
-		return 0;	/* no telling now: who needs it asks again */
-	error = mc_send(server->session, to, MC_PAGES, (size_t)len);
-	if (error == -EAGAIN)
-		return error;
-	if (error)
-		log_debug("mcdist: answer not sent: error %d", -error);
-	else
-		ep->counters->served += span->pages;
+	if (mc_read_report(body, len, &report))
+		return -EBADMSG;
+	ep->counters->reports++;
+	(void)from;
+	if (server->group)
+		mc_group_report(server->group, &report);
 	return 0;
 }
 
-void mc_pay_debts(struct mc_endpoint *ep)
+void mc_server_pay(struct mc_server *server)
 {
-	struct mc_debt *debt;
-
-	while ((debt = TAILQ_FIRST(&ep->debts))) {
-		if (mc_server_send(debt->server, &debt->to, &debt->span) == -EAGAIN) {
-			event_add(ep->writable, NULL);
-			return;
-		}
-		debt_free(ep, debt);
-	}
+	if (server->group)
+		mc_group_pay(server->group);
 }

@@ -19,23 +19,32 @@ size_t mc_write_request(uint8_t *body, const struct mc_span *spans, unsigned cou
 int mc_read_request(const uint8_t *body, size_t len, uint64_t ram_pages,
 		    struct mc_span spans[MC_MAX_RUNS]);
 
+size_t mc_write_join(uint8_t *body, const struct mc_join *join);
+size_t mc_write_report(uint8_t *body, const struct mc_report *report);
+
+/* Return: 0, or -EBADMSG if any of it is not as it must be. */
+int mc_read_join(const uint8_t *body, size_t len, struct mc_join *join);
+int mc_read_report(const uint8_t *body, size_t len, struct mc_report *report);
+
 /* A body of pages while it is written. */
 struct mc_pages_writer {
 	uint8_t *body;
 	size_t len;		/* of the body as it is now */
-	uint32_t count;		/* pages written, zeros as well */
-	uint32_t zero;		/* bits of those that are zeros */
+	uint32_t count;		/* pages written, zeros as well, */
+	uint32_t zero;		/* and bits of those that are zeros */
+	struct mc_page table[MC_MAX_PAGES];	/* of the others */
 	struct mc_span span;
 };
 
 /* Starts with no page. `body` has room for MC_MAX_PAGES. */
 void mc_pages_begin(struct mc_pages_writer *w, uint8_t *body, const struct mc_span *span);
 
-/* Where to put the next page of data before mc_pages_add(). */
+/* Where to put the data of the next page, MC_PAGE_BYTES at most, before mc_pages_add(). */
 uint8_t *mc_pages_room(struct mc_pages_writer *w);
 
 /* The next page is what lies in the room, or is zeros. */
-void mc_pages_add(struct mc_pages_writer *w, bool zero);
+void mc_pages_add(struct mc_pages_writer *w, enum mc_coding coding, uint16_t bytes);
+void mc_pages_add_zero(struct mc_pages_writer *w);
 
 /* Finishes, with all pages of the span added. Return: the body's length. */
 size_t mc_pages_end(struct mc_pages_writer *w);
@@ -44,13 +53,22 @@ size_t mc_pages_end(struct mc_pages_writer *w);
 struct mc_pages_reader {
 	struct mc_span span;
 	uint32_t zero;
-	const uint8_t *data;	/* of those that are not zeros */
+	uint32_t at;			/* of the table: the next one */
+	struct mc_page table[MC_MAX_PAGES];	/* of those that are not zeros */
+	const uint8_t *data;
 };
 
 /* Reads a body of pages. Return: 0, or -EBADMSG if any of it is not as it must be. */
 int mc_read_pages(const uint8_t *body, size_t len, uint64_t ram_pages, struct mc_pages_reader *r);
 
-/* Page number `i` of the span; call with 0, 1, … in order. Return: borrowed; NULL: zeros. */
-const uint8_t *mc_next_page(struct mc_pages_reader *r, uint32_t i);
+/* A page as it travels. */
+struct mc_coded {
+	enum mc_coding coding;
+	uint16_t bytes;
+	const uint8_t *data;	/* borrowed; NULL: all zeros */
+};
+
+/* Page number `i` of the span; call with 0, 1, … in order. */
+struct mc_coded mc_next_page(struct mc_pages_reader *r, uint32_t i);
 
 #endif

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/cleanup.h"
 #include "common/io.h"
@@ -39,9 +40,11 @@ static int handle_init(struct memtap *m, const struct memtap_request *r, int *fd
 
 	if (m->pages || !r->bytes || r->bytes % SNAP_PAGE_BYTES || r->bytes > MEMTAP_MAX_RAM_BYTES)
 		return -EINVAL;
-	error = memtap_init(m, r->bytes, fds[0], r->arg, is_again(r));
-	if (!error)
+	error = memtap_init(m, r->bytes, fds, r->arg, is_again(r));
+	if (!error) {
 		steal_fd(&fds[0]);
+		steal_fd(&fds[1]);
+	}
 	return error;
 }
 
@@ -85,24 +88,24 @@ static int find_waiting(struct memtap *m, uint32_t number, struct mem_file **fil
 }
 
 static int begin_snapshot(struct mem_file *file, const struct memtap_request *r,
-			  const uint64_t *dead)
+			  const struct mem_wire *wire, const uint64_t *dead)
 {
-	struct mem_wire wire = { .snapshot = r->snapshot, .key = r->key };
-
-	return mem_file_freeze(file, &wire, dead, is_again(r));
+	return mem_file_freeze(file, wire, dead, is_again(r));
 }
 
-static int begin_remote(struct mem_file *file, const struct memtap_request *r, const uint64_t *dead)
+static int begin_remote(struct mem_file *file, const struct memtap_request *r,
+			const struct mem_wire *wire, const uint64_t *dead)
 {
-	struct mem_wire wire = { r->snapshot, r->key, &r->source.addr };
-
-	return mem_file_begin(file, &wire, dead, is_again(r));
+	(void)r;
+	return mem_file_begin(file, wire, dead);
 }
 
-static int begin_local(struct mem_file *file, const struct memtap_request *r, const uint64_t *dead)
+static int begin_local(struct mem_file *file, const struct memtap_request *r,
+		       const struct mem_wire *wire, const uint64_t *dead)
 {
 	struct mem_file *other = mem_file_find(file->m, r->other);
 
+	(void)wire;
 	return other ? mem_file_begin_local(file, other, dead) : -ENOENT;
 }
 
@@ -127,25 +130,64 @@ static int map_dead(const struct memtap *m, int fd, size_t *bytes, uint64_t **bi
 	return 0;
 }
 
+/* Where source and members are, if a descriptor came. Return: 0 and *places, or -errno. */
+static int read_places(int fd, uint32_t nodes, struct memtap_source **places)
+{
+	size_t bytes = nodes * sizeof(**places);
+	struct stat st;
+
+	*places = NULL;
+	if (!nodes)
+		return 0;
+	if (fd < 0 || nodes > MC_MAX_MEMBERS || fstat(fd, &st) < 0)
+		return -EINVAL;
+	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != bytes)
+		return -EINVAL;
+	*places = malloc(bytes);
+	if (!*places)
+		return -ENOMEM;
+	if (pread(fd, *places, bytes, 0) == (ssize_t)bytes)
+		return 0;
+	free(*places);
+	*places = NULL;
+	return -EINVAL;
+}
+
+/* What is said about the network makes sense. */
+static bool is_wire(const struct memtap_request *r)
+{
+	bool remote = r->op != MEMTAP_BEGIN_LOCAL;
+
+	if (!remote)
+		return !r->mode && !r->node && !r->nodes && !r->push_pages_per_s && !r->compress;
+	if (r->mode >= MC_MODES || r->compress > 1 || (r->nodes && r->node >= r->nodes))
+		return false;
+	return r->op == MEMTAP_ARM || !r->nodes || r->node > 0;
+}
+
 static int handle_begin(struct memtap *m, const struct memtap_request *r, int *fds)
 {
 	static int (*const begin[])(struct mem_file *file, const struct memtap_request *r,
-				    const uint64_t *dead) = {
+				    const struct mem_wire *wire, const uint64_t *dead) = {
 		[MEMTAP_ARM] = begin_snapshot,
 		[MEMTAP_BEGIN] = begin_remote,
 		[MEMTAP_BEGIN_LOCAL] = begin_local,
 	};
 	struct mem_file *file;
-	int error = find_waiting(m, r->file, &file);
+	int error = is_wire(r) ? find_waiting(m, r->file, &file) : -EINVAL;
+	_cleanup_free_ struct memtap_source *places = NULL;
+	struct mem_wire wire = { .request = r };
 	uint64_t *dead;
 	size_t bytes;
 
+	if (!error)
+		error = read_places(fds[0], r->nodes, &places);
+	if (!error)
+		error = map_dead(m, r->nodes ? fds[1] : fds[0], &bytes, &dead);
 	if (error)
 		return error;
-	error = map_dead(m, fds[0], &bytes, &dead);
-	if (error)
-		return error;
-	error = begin[r->op](file, r, dead);
+	wire.places = places;
+	error = r->nodes || fds[1] < 0 ? begin[r->op](file, r, &wire, dead) : -EINVAL;
 	if (dead)
 		munmap(dead, bytes);
 	return error;
@@ -209,12 +251,12 @@ static const struct {
 	handler *handle;
 	unsigned min_fds, max_fds;
 } messages[] = {
-	[MEMTAP_INIT] = { "init", handle_init, 1, 1 },
+	[MEMTAP_INIT] = { "init", handle_init, 1, 2 },
 	[MEMTAP_PARENT] = { "parent", handle_parent, 2, 2 },
 	[MEMTAP_FILE] = { "file", handle_file, 2, 2 },
-	[MEMTAP_ARM] = { "arm", handle_begin, 0, 1 },
-	[MEMTAP_BEGIN] = { "begin", handle_begin, 0, 1 },
-	[MEMTAP_BEGIN_LOCAL] = { "begin-local", handle_begin, 0, 1 },
+	[MEMTAP_ARM] = { "arm", handle_begin, 0, 2 },
+	[MEMTAP_BEGIN] = { "begin", handle_begin, 0, 2 },
+	[MEMTAP_BEGIN_LOCAL] = { "begin-local", handle_begin, 0, 2 },
 	[MEMTAP_CLONE] = { "clone", handle_clone, 1, 2 },
 	[MEMTAP_CLONE_GONE] = { "clone-gone", handle_clone_gone, 0, 0 },
 	[MEMTAP_FILE_GONE] = { "file-gone", handle_file_gone, 0, 0 },

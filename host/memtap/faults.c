@@ -26,6 +26,7 @@
 struct mem_fault {
 	LIST_ENTRY(mem_fault) link;	/* of its bucket */
 	struct mc_want want;		/* .gfn: which page */
+	bool completing;		/* wanted so that the file is complete */
 	struct mem_clone *origin;	/* whose counters it is for; NULL: nobody's any more */
 	LIST_HEAD(, mem_waiter) waiters;
 };
@@ -217,6 +218,62 @@ void mem_fault(struct mem_clone *clone, const struct snap_fault *fault)
 		fault_wait(clone, fault, state);
 }
 
+/* How many pages are wanted at a time so that a file is complete. */
+#define COMPLETING_PAGES 128u
+
+static void want_lacking(struct mem_file *file)
+{
+	while (file->completing && file->completing_pages < COMPLETING_PAGES) {
+		uint64_t gfn = file->complete_gfn;
+		struct mem_fault *f;
+
+		while (gfn < file->m->pages && (snap_file_state(file->pages, gfn) != PAGE_ABSENT ||
+						fault_find(file, gfn)))
+			gfn++;
+		file->complete_gfn = gfn + 1;
+		if (gfn >= file->m->pages) {
+			file->completing = false;
+			return;
+		}
+		f = fault_create(file, gfn, NULL);
+		if (!f)
+			return;
+		f->completing = true;
+		file->completing_pages++;
+		mc_fetch_want(file->fetch, &f->want, MC_AHEAD);
+	}
+}
+
+void mem_faults_complete(void *arg)
+{
+	struct mem_file *file = arg;
+
+	file->pushed = true;
+	if (file->completing || !file->lacking)
+		return;
+	file->completing = true;
+	file->complete_gfn = 0;
+	want_lacking(file);
+}
+
+void mem_faults_asked(void *arg, const struct mc_span *span)
+{
+	struct mem_file *file = arg;
+	enum mc_urgency urgency = span->flags & MC_RUN_AHEAD ? MC_AHEAD : MC_NOW;
+
+	for (uint32_t i = 0; i < span->pages; i++) {
+		uint64_t gfn = span->gfn + i;
+		struct mem_fault *f = fault_find(file, gfn);
+
+		if (snap_file_state(file->pages, gfn) != PAGE_ABSENT)
+			continue;
+		if (!f)
+			f = fault_create(file, gfn, NULL);
+		if (f)
+			mc_fetch_want(file->fetch, &f->want, urgency);
+	}
+}
+
 static void count_arrival(struct mem_file *file, struct mem_fault *f, const struct mc_arrival *a,
 			  int state)
 {
@@ -256,11 +313,16 @@ void mem_faults_arrived(void *arg, const struct mc_arrival *arrival)
 			return;
 		}
 		count_arrival(file, f, arrival, state);
+		file->lacking--;
 	}
 	if (!f)
 		return;
 	answer_waiters(f, (enum page_state)state, true);
+	file->completing_pages -= f->completing;
 	fault_free(f);
+	if (file->pushed && !file->completing_pages)
+		mem_faults_complete(file);
+	want_lacking(file);
 }
 
 /* Answers those who have freed the page themselves. Return: true if nobody is left who waits. */
@@ -287,6 +349,7 @@ static int ask_again(struct mem_file *file, struct mem_fault *f)
 	if (f->want.state != MC_IDLE)
 		return 0;
 	if (answer_freed(f)) {
+		file->completing_pages -= f->completing;
 		fault_free(f);
 		return 0;
 	}

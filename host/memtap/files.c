@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/cleanup.h"
 #include "common/log.h"
 #include "host/memtap/memtap.h"
 
@@ -70,10 +71,35 @@ static void set_dead(struct mem_file *file, const uint64_t *dead)
 
 static struct mc_snapshot wire_snapshot(const struct mem_file *file, const struct mem_wire *wire)
 {
-	struct mc_snapshot s = { .number = wire->snapshot, .pages = file->m->pages };
+	struct mc_snapshot s = { .number = wire->request->snapshot, .pages = file->m->pages };
 
-	memcpy(s.key, wire->key, MC_KEY_BYTES);
+	memcpy(s.key, wire->request->key, MC_KEY_BYTES);
 	return s;
+}
+
+/*
+ * How pages are to travel. `places` has room for one at least, and for all nodes. Return: false if
+ * an address that is needed is of no use here.
+ */
+static bool wire_way(const struct mem_file *file, const struct mem_wire *wire, bool source,
+		     struct mc_address *places, struct mc_way *way)
+{
+	const struct mc_transport *t = file->m->transport;
+	const struct memtap_request *r = wire->request;
+
+	*way = (struct mc_way){ .mode = r->mode, .node = r->node, .nodes = r->nodes,
+				.places = places, .push_pages_per_s = r->push_pages_per_s,
+				.compress = r->compress };
+	for (uint32_t i = 0; i < r->nodes; i++)
+		mc_udp_address(t, &wire->places[i].addr, &places[i]);
+	if (!r->nodes)
+		way->nodes = 1;
+	if (!source && r->source.addr.sin6_family &&
+	    !mc_udp_address(t, &r->source.addr, &places[0]))
+		return false;
+	if (r->mode == MC_MULTICAST && !mc_udp_address(t, &r->group.addr, &way->group))
+		return false;
+	return source || places[0].len;
 }
 
 /* For mc_server: a page of the snapshot. */
@@ -102,15 +128,63 @@ static const struct mc_server_calls server_calls = {
 	.wake = wake_others,
 };
 
+/* For mc_fetch: a page that is here. */
+static int read_for_fetch(void *arg, uint64_t gfn, uint8_t *page)
+{
+	const struct mem_file *file = arg;
+
+	switch (snap_file_state(file->pages, gfn)) {
+	case PAGE_PRESENT:
+		return snap_file_read(file->pages, gfn, page) ? -EIO : 1;
+	case PAGE_ZERO:
+	case PAGE_DEAD:
+		return 0;
+	default:
+		return -ENOENT;
+	}
+}
+
+static uint32_t lacked(void *arg)
+{
+	const struct mem_file *file = arg;
+
+	return file->lacking < UINT32_MAX ? (uint32_t)file->lacking : UINT32_MAX - 1;
+}
+
+static const struct mc_fetch_calls fetch_calls = {
+	.arrived = mem_faults_arrived,
+	.read_page = read_for_fetch,
+	.asked = mem_faults_asked,
+	.pushed = mem_faults_complete,
+	.lacks = lacked,
+};
+
+/* Return: 0 and file->server or file->fetch, or -errno. */
+static int open_wire(struct mem_file *file, const struct mem_wire *wire, bool source)
+{
+	struct mc_snapshot s = wire_snapshot(file, wire);
+	uint32_t nodes = wire->request->nodes ? wire->request->nodes : 1;
+	_cleanup_free_ struct mc_address *places = calloc(nodes, sizeof(*places));
+	struct mc_way way;
+
+	if (!places)
+		return -ENOMEM;
+	if (!wire_way(file, wire, source, places, &way))
+		return -EINVAL;
+	if (source)
+		file->server = mc_server_create(file->m->endpoint, &s, &way, &server_calls, file);
+	else
+		file->fetch = mc_fetch_create(file->m->endpoint, &s, &way, &fetch_calls, file);
+	return file->server || file->fetch ? 0 : -errno;
+}
+
 int mem_file_freeze(struct mem_file *file, const struct mem_wire *wire, const uint64_t *dead,
 		    bool again)
 {
-	struct mc_snapshot s = wire_snapshot(file, wire);
-	int error;
+	int error = open_wire(file, wire, true);
 
-	file->server = mc_server_create(file->m->endpoint, &s, &server_calls, file);
-	if (!file->server)
-		return -errno;
+	if (error)
+		return error;
 	error = again ? snap_add(file->m->parent, file->pages, &file->snap) :
 			snap_freeze(file->m->parent, file->pages, &file->snap);
 	if (error) {
@@ -124,18 +198,24 @@ int mem_file_freeze(struct mem_file *file, const struct mem_wire *wire, const ui
 	return 0;
 }
 
-int mem_file_begin(struct mem_file *file, const struct mem_wire *wire, const uint64_t *dead,
-		   bool again)
+static uint64_t count_lacking(const struct mem_file *file)
 {
-	struct mc_snapshot s = wire_snapshot(file, wire);
+	uint64_t lacking = 0;
 
-	file->fetch = mc_fetch_create(file->m->endpoint, &s, wire->from, mem_faults_arrived, file);
-	if (!file->fetch)
-		return -errno;
+	for (uint64_t gfn = 0; gfn < file->m->pages; gfn++)
+		lacking += snap_file_state(file->pages, gfn) == PAGE_ABSENT;
+	return lacking;
+}
+
+int mem_file_begin(struct mem_file *file, const struct mem_wire *wire, const uint64_t *dead)
+{
+	int error = open_wire(file, wire, false);
+
+	if (error)
+		return error;
 	set_dead(file, dead);
+	file->lacking = count_lacking(file);
 	file_begun(file, MEM_REMOTE);
-	if (!again)
-		mc_fetch_wake(file->fetch);
 	return 0;
 }
 

@@ -42,23 +42,32 @@ void memtap_destroy(struct memtap *m)
 	snap_parent_destroy(m->parent);
 	mem_background_fini(m);
 	mc_endpoint_destroy(m->endpoint);
+	mc_udp_destroy(m->transport);
 	if (m->base)
 		event_base_free(m->base);
 	free(m->wake);
 	free(m);
 }
 
-int memtap_init(struct memtap *m, uint64_t bytes, int sock, uint32_t sweep_pages_per_s, bool again)
+/* Return: 0 or -errno. */
+static int open_endpoint(struct memtap *m, const int socks[2])
+{
+	m->transport = mc_udp_create(m->base, socks[0], socks[1]);
+	if (!m->transport)
+		return -errno;
+	m->endpoint = mc_endpoint_create(m->transport, &m->net);
+	return m->endpoint ? 0 : -errno;
+}
+
+int memtap_init(struct memtap *m, uint64_t bytes, const int socks[2], uint32_t sweep_pages_per_s,
+		bool again)
 {
 	uint64_t pages = bytes >> SNAP_PAGE_SHIFT;
 	struct snap_parent *parent = snap_parent_create(pages, &m->kept);
 	int error = parent ? mem_background_init(m, sweep_pages_per_s) : -ENOMEM;
 
-	if (!error) {
-		m->endpoint = mc_endpoint_create(m->base, sock, &m->net);
-		if (!m->endpoint)
-			error = -errno;
-	}
+	if (!error)
+		error = open_endpoint(m, socks);
 	if (error) {
 		mem_background_fini(m);
 		snap_parent_destroy(parent);
@@ -132,6 +141,24 @@ static void add_counters(struct memtap_stats *s, struct mem_times *times,
 	mem_times_merge(times, &c->times);
 }
 
+static void add_network(const struct memtap *m, struct memtap_stats *s)
+{
+	const struct mem_file *file;
+
+	s->served = m->net.served;
+	s->multicast = m->net.multicast;
+	s->pushed = m->net.pushed;
+	s->relayed = m->net.relayed;
+	s->same = m->net.same;
+	s->compressed = m->net.compressed;
+	s->lockstep = m->net.lockstep;
+	s->reports = m->net.reports;
+	LIST_FOREACH(file, &m->files, link) {
+		s->files += file->source == MEM_REMOTE;
+		s->complete += file->source == MEM_REMOTE && !file->lacking;
+	}
+}
+
 void memtap_stats(const struct memtap *m, const struct mem_clone *clone, struct memtap_stats *stats)
 {
 	struct mem_times times = { 0 };
@@ -145,7 +172,7 @@ void memtap_stats(const struct memtap *m, const struct mem_clone *clone, struct 
 			add_counters(stats, &times, &c->counters);
 		stats->retries = m->net.retries;
 		stats->dropped = m->net.dropped;
-		stats->served = m->net.served;
+		add_network(m, stats);
 		stats->parent_faults = m->kept.faults;
 		stats->parent_copied = m->kept.copied;
 	}

@@ -31,6 +31,7 @@
 #include <sys/queue.h>
 
 #include "host/mcdist/mcdist.h"
+#include "host/mcdist/udp.h"
 #include "host/memtap/times.h"
 #include "host/memtap/window.h"
 #include "host/snapshot/snapshot.h"
@@ -84,6 +85,11 @@ struct mem_file {
 	struct mc_server *server;	/* MEM_SNAPSHOT */
 	struct mem_file *other;		/* MEM_LOCAL */
 	struct mc_fetch *fetch;		/* MEM_REMOTE */
+	uint64_t lacking;		/* MEM_REMOTE: pages that are absent */
+	bool pushed;			/* MEM_REMOTE: the source has sent all there is */
+	bool completing;		/* all that is lacking is wanted, */
+	uint64_t complete_gfn;		/* those below have been looked at, */
+	unsigned completing_pages;	/* and so many are on their way */
 	unsigned users;			/* clones that map it, and files whose `other` it is */
 	struct mem_faults faults;
 	struct mem_record *record;	/* MEM_SNAPSHOT: what its clones need at first; or NULL */
@@ -118,6 +124,7 @@ struct memtap {
 	struct event_base *base;
 	uint64_t pages;			/* of the guest's RAM; 0: MEMTAP_INIT has not come */
 	bool restating;			/* everything is being said again, and not all has come */
+	struct mc_transport *transport;
 	struct mc_endpoint *endpoint;
 	struct snap_parent *parent;
 	struct event *parent_readable;
@@ -142,11 +149,12 @@ struct memtap *memtap_create(void);
 void memtap_destroy(struct memtap *m);
 
 /*
- * MEMTAP_INIT. Takes the socket over if it works. `again`: much has been said to a predecessor and
- * will be said now; until memtap_resume() nothing is decided that needs all of it. Return: 0 or
- * -errno.
+ * MEMTAP_INIT. Takes the sockets (of groups: -1 if none) over if it works. `again`:
+ * much has been said to a predecessor and will be said now; until memtap_resume() nothing is
+ * decided that needs all of it. Return: 0 or -errno.
  */
-int memtap_init(struct memtap *m, uint64_t bytes, int sock, uint32_t sweep_pages_per_s, bool again);
+int memtap_init(struct memtap *m, uint64_t bytes, const int socks[2], uint32_t sweep_pages_per_s,
+		bool again);
 void memtap_resume(struct memtap *m);
 
 /* MEMTAP_PARENT. Takes the descriptors over if it works. Return: 0 or -errno. */
@@ -163,11 +171,10 @@ struct mem_file *mem_file_find(struct memtap *m, uint32_t number);
 /* Takes its descriptors over if it works. Return: 0 or -errno. */
 int mem_file_create(struct memtap *m, uint32_t number, int page_fd, int map_fd);
 
-/* Where the pages of a snapshot come from, or go to, over the network. */
+/* Where the pages of a snapshot come from, or go to, over the network, and how. */
 struct mem_wire {
-	uint64_t snapshot;
-	const uint8_t *key;
-	const struct sockaddr_in6 *from;	/* mem_file_begin() */
+	const struct memtap_request *request;
+	const struct memtap_source *places;	/* request->nodes */
 };
 
 /*
@@ -176,8 +183,7 @@ struct mem_wire {
  */
 int mem_file_freeze(struct mem_file *file, const struct mem_wire *wire, const uint64_t *dead,
 		    bool again);
-int mem_file_begin(struct mem_file *file, const struct mem_wire *wire, const uint64_t *dead,
-		   bool again);
+int mem_file_begin(struct mem_file *file, const struct mem_wire *wire, const uint64_t *dead);
 int mem_file_begin_local(struct mem_file *file, struct mem_file *other, const uint64_t *dead);
 
 /* MEMTAP_FILE_GONE. Return: 0; -EINPROGRESS while it has users or hands down. */
@@ -225,6 +231,12 @@ void mem_fault(struct mem_clone *clone, const struct snap_fault *fault);
 
 /* A page came from another host; an mc_arrived of a mem_file. */
 void mem_faults_arrived(void *file, const struct mc_arrival *arrival);
+
+/* Others want pages of the file that are not here. */
+void mem_faults_asked(void *file, const struct mc_span *span);
+
+/* All that is lacking is wanted from here on, some of it at a time. */
+void mem_faults_complete(void *file);
 
 /* Asks (again) for all that waits and is not on its way. */
 void mem_faults_ask(struct mem_file *file);

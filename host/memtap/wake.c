@@ -5,7 +5,7 @@
  * The first pages that clones of a snapshot need, here or on other hosts, are recorded: for
  * MEM_WAKE_NS from the first on. When clones of another snapshot wake up it becomes the parent's
  * list; not earlier, so that it costs a parent that stands still nothing. Who begins elsewhere is
- * sent the list's pages (host/mcdist/wake.c); for clones here they are copied in the background.
+ * sent the list's pages (host/mcdist/push.c); for clones here they are copied in the background.
  *
  * A page that was given so is not asked for any more, and nobody knows whether it was needed. So
  * what was on the list stays on it when it was given to somebody; but a part, chosen anew each
@@ -93,7 +93,7 @@ static void make_spans(struct mem_wake *wake)
 			last->span.pages++;
 			last->at = places[i].at < last->at ? places[i].at : last->at;
 		} else {
-			runs[count++] = (struct run){ { places[i].gfn, 1 }, places[i].at };
+			runs[count++] = (struct run){ { places[i].gfn, 1, 0 }, places[i].at };
 		}
 	}
 	qsort(runs, count, sizeof(runs[0]), by_place);

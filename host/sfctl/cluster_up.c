@@ -40,6 +40,7 @@ struct up {
 	const char *accel;
 	const char *guest;
 	const char *hosts_file, *host, *key_file; /* real */
+	const char *distribution, *push, *compress; /* NULL: the daemon's default */
 };
 
 /* Set by a signal: give up and take down. */
@@ -60,7 +61,8 @@ static void catch_signals(void)
 		sigaction(signals[i], &action, NULL);
 }
 
-enum { OPT_MEM = 256, OPT_ACCEL, OPT_GUEST, OPT_HOSTS_FILE, OPT_HOST, OPT_KEY };
+enum { OPT_MEM = 256, OPT_ACCEL, OPT_GUEST, OPT_HOSTS_FILE, OPT_HOST, OPT_KEY, OPT_DISTRIBUTION,
+       OPT_PUSH, OPT_COMPRESS };
 
 static const struct argp_option options[] = {
 	{ NULL, 0, NULL, 0, "Hosts on this machine, each in a network namespace:", 1 },
@@ -76,6 +78,12 @@ static const struct argp_option options[] = {
 	{ NULL, 0, NULL, 0, "Both:", 3 },
 	{ "accel", OPT_ACCEL, "WORD", 0, "auto, kvm or tcg [auto: tries what works]", 3 },
 	{ "guest", OPT_GUEST, "DIR", 0, "folder with the guest's vmlinuz and initrd.img", 3 },
+	{ "distribution", OPT_DISTRIBUTION, "WORD", 0,
+	  "how memory gets to clones on many hosts: auto, multicast, tree or unicast [auto: "
+	  "multicast where the hosts hear it]", 3 },
+	{ "push", OPT_PUSH, "SIZE/s|off", 0,
+	  "send clones' hosts all of a guest's memory, unasked, no faster than this [off]", 3 },
+	{ "compress", OPT_COMPRESS, "on|off", 0, "compress memory on its way [off]", 3 },
 	{ 0 },
 };
 
@@ -91,6 +99,34 @@ static void check(const struct up *up, struct argp_state *state)
 		argp_error(state, "\"%s\" is no name of a host", up->host);
 	if (!cluster_name_valid(up->ctl->cluster))
 		argp_error(state, "a cluster's name is 1 to %d of a-z, 0-9 and -", EMBED_MAX_NAME);
+}
+
+/* Checks what the daemon would refuse only when it is started. */
+static const char *parse_word(const char *option, const char *words, const char *arg,
+			      struct argp_state *state)
+{
+	size_t len = strlen(arg);
+
+	for (const char *at = words; (at = strstr(at, arg)); at++) {
+		if (len && (at == words || at[-1] == ' ') && (at[len] == ' ' || !at[len]))
+			return arg;
+	}
+	argp_error(state, "--%s wants one of: %s", option, words);
+	return NULL;
+}
+
+static const char *parse_push(const char *arg, struct argp_state *state)
+{
+	char size[32];
+	uint64_t bytes;
+	size_t len = strlen(arg);
+
+	if (!strcmp(arg, "off"))
+		return arg;
+	snprintf(size, sizeof(size), "%.*s", len > 2 ? (int)len - 2 : 0, arg);
+	if (len < 3 || strcmp(arg + len - 2, "/s") || size_parse(size, &bytes) || bytes < 4096)
+		argp_error(state, "--push wants off, or a rate, as in 100M/s");
+	return arg;
 }
 
 static void parse_number(struct up *up, const char *arg, struct argp_state *state)
@@ -120,6 +156,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		up->accel = arg;
 		return 0;
 	case OPT_GUEST: up->guest = arg; return 0;
+	case OPT_DISTRIBUTION:
+		up->distribution =
+			parse_word("distribution", "auto multicast tree unicast", arg, state);
+		return 0;
+	case OPT_PUSH: up->push = parse_push(arg, state); return 0;
+	case OPT_COMPRESS: up->compress = parse_word("compress", "on off", arg, state); return 0;
 	case OPT_HOSTS_FILE: up->hosts_file = arg; return 0;
 	case OPT_HOST: up->host = arg; return 0;
 	case OPT_KEY: up->key_file = arg; return 0;
@@ -404,7 +446,10 @@ int cmd_cluster_up(struct sfctl *ctl, int argc, char **argv)
 	config = (struct daemon_config){ .cluster = ctl->cluster,
 					 .guest_dir = absolute,
 					 .mem_bytes = up.mem_bytes,
-					 .accel = up.accel };
+					 .accel = up.accel,
+					 .distribution = up.distribution,
+					 .push = up.push,
+					 .compress = up.compress };
 	catch_signals();
 	return up.hosts ? run_embedded(&up, &config) : run_real(&up, &config);
 }

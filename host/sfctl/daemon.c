@@ -83,6 +83,9 @@ static void become_daemon(const struct daemon_config *config, const char *dir, i
 	add_option(&args, "--libexec-dir", paths_libexec(libexec) ? libexec : NULL);
 	add_option(&args, "--mem", config->mem_bytes ? mem : NULL);
 	add_option(&args, "--accel", config->accel);
+	add_option(&args, "--distribution", config->distribution);
+	add_option(&args, "--push", config->push);
+	add_option(&args, "--compress", config->compress);
 	add_option(&args, "--ready-fd", fd);
 	setenv("SF_CLUSTER", config->cluster, 1);
 	setenv("SF_HOST", config->host, 1);

@@ -21,6 +21,7 @@ struct daemon_config {
 	const char *guest_dir;
 	uint64_t mem_bytes; /* 0: the daemon decides */
 	const char *accel;
+	const char *distribution, *push, *compress; /* as sfd wants them; NULL: its default */
 };
 
 /* A daemon that was started and is not known to be ready. */

@@ -31,6 +31,8 @@ static const struct table_column host_columns[] = {
 	{ "FREE", "mem_free_bytes", cell_size, 1 },
 	{ "ACCEL", "accel", NULL, 0 },
 	{ "CPU", "cpu", NULL, 0 },
+	{ "PAGES BY", "mode", NULL, 0 },
+	{ "HEARD BY", "heard_by", NULL, 1 },
 	{ 0 },
 };
 

@@ -76,7 +76,8 @@ static struct family *reserve_family(struct daemon *d, struct host *home,
 		f = NULL;
 	}
 	if (!f) {
-		f = family_create(d, home, v->number, v->ram_bytes, v->cpus, v->vni, v->base, why);
+		f = family_create(d, home, v->number, v->ram_bytes, v->cpus, v->vni, v->base,
+				  &v->group, why);
 		if (f)
 			f->ipv6 = v->ipv6;
 		return f;
@@ -130,16 +131,21 @@ void clones_reserve(struct daemon *d, struct peer_request *r, json_t *msg, const
 /* ---- start ---- */
 
 /* Where the pages of the lot's clones come from, and which nobody needs. Return: 0 or -errno. */
-static int lot_source(struct lot *lot, const struct start *s)
+static int lot_source(struct lot *lot, struct start *s)
 {
 	struct family *f = lot->family;
+	uint32_t node = route_find(&s->route, f->daemon->self->addr, f->pages_port);
 	_cleanup_fd_ int dead = s->dead_bytes ? window_dead_fd(s->dead, s->dead_bytes) : -1;
 
 	if (s->dead_bytes && dead < 0)
 		return dead;
-	if (f->home != f->daemon->self)
-		return pager_begin(f->pager, (unsigned)lot->file, s->snapshot, s->key,
-				   f->home->addr, s->pages, dead);
+	if (f->home != f->daemon->self && !node)
+		return -ENXIO; /* it is not for us */
+	if (f->home != f->daemon->self) {
+		s->route.at[0] = memtap_at(f->home->addr, s->pages);
+		return pager_begin(f->pager, (unsigned)lot->file, s->snapshot, s->key, &s->route,
+				   node, dead);
+	}
 	if (s->file != (unsigned)lot->file)
 		return pager_begin_local(f->pager, (unsigned)lot->file, s->file, dead);
 	return 0;
@@ -182,7 +188,7 @@ static void load_all(struct lot *lot, const struct start *s, int descriptor)
 }
 
 /* Return: 0 if the clones are on their way, or -errno with a sentence. */
-static int lot_start(struct lot *lot, const struct start *s, char why[WHY_BYTES])
+static int lot_start(struct lot *lot, struct start *s, char why[WHY_BYTES])
 {
 	_cleanup_fd_ int descriptor = -1;
 	int rc;

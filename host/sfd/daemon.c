@@ -13,6 +13,7 @@
 #include "host/sfd/control.h"
 #include "host/sfd/guest.h"
 #include "host/sfd/peers.h"
+#include "host/sfd/probe.h"
 
 /* Users nobody else has: above those of people, containers and systemd's dynamic ones. */
 #define UID_BASE      1900000000u
@@ -56,7 +57,7 @@ uid_t daemon_next_uid(struct daemon *d)
 
 void daemon_host_up(struct daemon *d)
 {
-	if (!peers_complete(d) || d->config.ready_fd < 0)
+	if (!peers_complete(d) || !probe_settled(d) || d->config.ready_fd < 0)
 		return;
 	log_info("ready: %u hosts", d->host_count);
 	if (io_write_full(d->config.ready_fd, "k", 1))

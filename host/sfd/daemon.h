@@ -3,7 +3,7 @@
  * The daemon: what every part of sfd may ask of it.
  *
  * sfd is one event loop and no threads. Its parts, from the bottom: hosts (who there is), peers
- * (talking to them), pager (the sf-memtap of a family), family (what a family of clones shares on
+ * (talking to them), probe (who hears whose multicast), pager (the sf-memtap of a family), family (what a family of clones shares on
  * one host), vm (one QEMU with its channels), then two kinds of VM: guest (booted here, home is
  * here) and clone (of any home's guest). control serves sfctl.
  */
@@ -16,6 +16,7 @@
 #include <sys/queue.h>
 
 #include "common/link.h"
+#include "host/sfd/distribution.h"
 #include "host/vmm/vmm.h"
 
 #define WHY_BYTES 256 /* room for a sentence */
@@ -26,6 +27,7 @@ struct family;
 struct guest;
 struct peer_calls;
 struct peers;
+struct probes;
 
 struct config {
 	const char *cluster;
@@ -39,6 +41,9 @@ struct config {
 	uint64_t mem_bytes;	 /* for guests; 0: nine tenths of what is available now */
 	unsigned clone_percent;	 /* of a guest's RAM that a clone is counted with */
 	unsigned sweep_pages;	 /* per second, see MEMTAP_INIT */
+	enum distribution distribution;
+	uint32_t push_pages; /* per second, see MEMTAP_ARM; 0: off */
+	bool compress;
 	enum vmm_accel accel;
 	int ready_fd; /* -1: nobody waits */
 };
@@ -58,6 +63,8 @@ struct host {
 	bool up;	   /* it answered our hello */
 	bool heard;	   /* a message of its came since the last look */
 	unsigned silent_s;
+	bool probed; /* it was asked whether it hears our multicast, and … */
+	bool hears;  /* … it does */
 	enum vmm_accel accel;
 };
 
@@ -72,6 +79,7 @@ struct daemon {
 	unsigned next_uid;
 	unsigned next_guest; /* number of the next VM booted here */
 	struct peers *peers;
+	struct probes *probes;
 	struct peer_calls *calls;
 	struct control_server *controls;
 	LIST_HEAD(, family) families;
@@ -89,7 +97,7 @@ uint64_t daemon_clone_charge(const struct daemon *d, uint64_t ram_bytes);
 /* A user of its own for one process. */
 uid_t daemon_next_uid(struct daemon *d);
 
-/* A host came up: if the cluster is whole now, whoever started us hears of it. */
+/* A host came up, or hears us, or not: if the cluster is whole now, whoever started us hears of it. */
 void daemon_host_up(struct daemon *d);
 
 /* Ends everything, then the loop. */

@@ -83,7 +83,7 @@ void family_host_lost(struct daemon *d, const struct host *host)
 
 struct family *family_create(struct daemon *d, struct host *home, unsigned number,
 			     uint64_t ram_bytes, unsigned cpus, uint32_t vni, struct in_addr base,
-			     char why[WHY_BYTES])
+			     const struct sockaddr_in *group, char why[WHY_BYTES])
 {
 	struct family *f = calloc(1, sizeof(*f));
 	int rc;
@@ -101,10 +101,11 @@ struct family *family_create(struct daemon *d, struct host *home, unsigned numbe
 	f->cpus = cpus;
 	f->vni = vni;
 	f->base = base;
+	f->group = *group;
 	/* the last address of the segment but the broadcast */
 	f->gateway.s_addr = htonl((ntohl(base.s_addr) | ((1u << (32 - FAMILY_PREFIX)) - 1)) - 1);
 	LIST_INIT(&f->lots);
-	f->pager = pager_start(d, f->name, daemon_next_uid(d), ram_bytes, &f->pages_port,
+	f->pager = pager_start(d, f->name, daemon_next_uid(d), ram_bytes, group, &f->pages_port,
 			       pager_failed, f, why);
 	rc = f->pager ? make_segment(f, why) : -EIO;
 	if (rc) {

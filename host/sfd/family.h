@@ -29,6 +29,7 @@ struct family {
 	struct in_addr base, gateway;
 	struct vnet_segment *segment;
 	struct pager *pager;
+	struct sockaddr_in group; /* its pages' multicast */
 	uint16_t pages_port;
 	unsigned file_refs[MEMTAP_MAX_FILES];
 	LIST_HEAD(, lot) lots;
@@ -45,7 +46,7 @@ struct family *family_find(struct daemon *d, const struct host *home, unsigned n
  */
 struct family *family_create(struct daemon *d, struct host *home, unsigned number,
 			     uint64_t ram_bytes, unsigned cpus, uint32_t vni, struct in_addr base,
-			     char why[WHY_BYTES]);
+			     const struct sockaddr_in *group, char why[WHY_BYTES]);
 
 /* Takes everything away; its VMs must be gone. */
 void family_destroy(struct family *f);

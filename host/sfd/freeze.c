@@ -179,7 +179,7 @@ static void freeze_arm(struct freeze *z)
 	}
 	z->stage = FREEZE_ARMING;
 	/* the copy is made while memtap arms */
-	rc = pager_arm(z->guest->vm.family->pager, i->file, i->snapshot, i->key, dead, freeze_armed,
+	rc = pager_arm(z->guest->vm.family->pager, i->file, i->snapshot, i->key, &i->route, dead, freeze_armed,
 		       z);
 	if (rc) {
 		freeze_armed(z, rc, NULL);

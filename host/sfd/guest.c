@@ -19,6 +19,7 @@
 #include "common/log.h"
 #include "host/sfd/clones.h"
 #include "host/sfd/control.h"
+#include "host/sfd/probe_wire.h"
 #include "host/sfd/window.h"
 
 #define BOOT_LIMIT_S 180
@@ -185,8 +186,9 @@ static struct family *make_family(struct daemon *d, struct guest *g, const struc
 		/* random: other clusters on these hosts have other numbers, a frame never meets a
 		 * stranger */
 		uint32_t vni = 1 + randombytes_uniform((1u << 24) - 2);
+		struct sockaddr_in group = probe_random_group();
 		struct family *f = family_create(d, d->self, g->number, wish->mem_bytes, wish->cpus,
-						 vni, base, why);
+						 vni, base, &group, why);
 
 		if (f)
 			f->ipv6 = wish->ipv6;

@@ -40,6 +40,7 @@ struct instant {
 	uint64_t snapshot; /* its number on the wire */
 	uint64_t quiesce;  /* the number by which the agent got quiet */
 	uint8_t key[MEMTAP_KEY_BYTES];
+	struct route route; /* members are those of the tickets that began here */
 	uint8_t *descriptor;
 	size_t descriptor_bytes;
 	uint8_t *xs_state;
@@ -62,6 +63,7 @@ enum ticket_state { TICKET_RESERVING, TICKET_GRANTED, TICKET_RUNNING, TICKET_DON
 /* A clone as its home sees it. */
 struct child {
 	struct host *host;
+	uint16_t pages_port; /* of its memtap there */
 	unsigned slot, serial;
 	const char *state; /* SF_CLONE_… */
 	bool ended;

@@ -14,6 +14,7 @@ struct instant *instant_new(struct guest *g, struct ticket *ticket, const char *
 	struct family *f = g->vm.family;
 	int file = ticket ? clones_lot_file(f, ticket->number) : -1;
 	struct instant *i = calloc(1, sizeof(*i));
+	int rc;
 
 	if (!i)
 		return NULL;
@@ -29,6 +30,12 @@ struct instant *instant_new(struct guest *g, struct ticket *ticket, const char *
 	i->guest = g;
 	i->refs = 1;
 	i->file = (unsigned)file;
+	rc = route_begin(&i->route, g->vm.daemon, f->pages_port, ticket);
+	if (rc) {
+		instant_put(i);
+		errno = -rc;
+		return NULL;
+	}
 	i->verb = ticket ? "clone" : "checkpoint";
 	snprintf(i->request, sizeof(i->request), "%s", key);
 	randombytes_buf(&i->snapshot, sizeof(i->snapshot));
@@ -47,6 +54,7 @@ void instant_put(struct instant *i)
 	if (!i || --i->refs)
 		return;
 	family_file_put(i->guest->vm.family, i->file);
+	route_fini(&i->route);
 	free(i->descriptor);
 	free(i->xs_state);
 	free(i->dead);

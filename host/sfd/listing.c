@@ -20,6 +20,7 @@ struct gather {
 	json_t *request;
 	json_t *items;
 	json_t *counters; /* show: of the guest's memory; or NULL */
+	json_t *away;	  /* show: the same of other hosts, by their names; or NULL */
 	unsigned open;
 	void (*take)(struct gather *g, struct host *host, json_t *answer);
 	void (*finish)(struct gather *g);
@@ -68,6 +69,15 @@ static unsigned count_vms(struct daemon *d)
 	return count;
 }
 
+static unsigned count_hear(const struct daemon *d)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < d->host_count; i++)
+		count += d->hosts[i].hears;
+	return count;
+}
+
 void listing_room(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes,
 		  size_t len)
 {
@@ -75,9 +85,12 @@ void listing_room(struct daemon *d, struct peer_request *r, json_t *msg, const u
 	(void)bytes;
 	(void)len;
 	peer_reply(r,
-		   json_pack("{sI sI si si}", "mem_bytes", (json_int_t)d->mem_bytes, "free_bytes",
-			     (json_int_t)(d->mem_bytes - d->mem_used), "clone_percent",
-			     (int)d->config.clone_percent, "vms", (int)count_vms(d)));
+		   json_pack("{sI sI si si ss ss si}", "mem_bytes", (json_int_t)d->mem_bytes,
+			     "free_bytes", (json_int_t)(d->mem_bytes - d->mem_used),
+			     "clone_percent", (int)d->config.clone_percent, "vms",
+			     (int)count_vms(d), "distribution",
+			     distribution_name(d->config.distribution), "mode",
+			     mc_mode_name(distribution_of_all(d)), "heard_by", (int)count_hear(d)));
 }
 
 void listing_vms(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes,
@@ -122,6 +135,7 @@ static void gather_done(struct gather *g)
 	LIST_REMOVE(g, entry);
 	json_decref(g->items);
 	json_decref(g->counters);
+	json_decref(g->away);
 	json_decref(g->request);
 	free(g);
 }
@@ -233,6 +247,22 @@ void listing_ps(struct daemon *d, struct link *link, json_t *request)
 
 /* ---- show ---- */
 
+/* How clones of the guest would get its pages now. */
+static json_t *describe_distribution(const struct guest *g)
+{
+	const struct daemon *d = g->vm.daemon;
+	const struct family *f = g->vm.family;
+	char group[INET_ADDRSTRLEN];
+
+	return json_pack("{ss ss ss si sI sb}", "wanted",
+			 distribution_name(d->config.distribution), "mode",
+			 mc_mode_name(distribution_of_all(d)), "group",
+			 inet_ntop(AF_INET, &f->group.sin_addr, group, sizeof(group)), "group_port",
+			 (int)ntohs(f->group.sin_port), "push_bytes_per_s",
+			 (json_int_t)d->config.push_pages * MC_PAGE_BYTES, "compress",
+			 (int)d->config.compress);
+}
+
 static json_t *describe_tickets(struct guest *g)
 {
 	json_t *tickets = json_array();
@@ -260,22 +290,87 @@ static json_int_t count_checkpoints(const struct guest *g)
 	return count;
 }
 
-/* What its memory server on this host has done for the guest and for its clones here. */
-static void take_counters(void *arg, int error, const struct memtap_reply *reply)
+/* What a memory server has done for the guest and for its clones on a host. */
+static json_t *describe_counters(const struct memtap_reply *reply)
 {
 	const struct memtap_stats *s = (const struct memtap_stats *)reply;
-	struct gather *g = arg;
 
-	if (!error)
-		g->counters = json_pack(
-			"{sI sI sI sI sI sI sI sI sI}", "first_writes", (json_int_t)s->parent_faults,
+	return json_pack(
+			"{sI sI sI sI sI sI sI sI sI sI sI sI sI sI sI sI sI si si}", "first_writes", (json_int_t)s->parent_faults,
 			"pages_kept", (json_int_t)s->parent_copied, "pages_served",
-			(json_int_t)s->served, "clones_faults", (json_int_t)s->faults,
+			(json_int_t)s->served, "pages_multicast", (json_int_t)s->multicast,
+			"pages_pushed", (json_int_t)s->pushed, "pages_relayed",
+			(json_int_t)s->relayed, "pages_same", (json_int_t)s->same,
+			"pages_compressed", (json_int_t)s->compressed, "pages_on_their_way",
+			(json_int_t)s->lockstep, "clones_faults", (json_int_t)s->faults,
 			"clones_pages_local", (json_int_t)s->pages_local, "clones_pages_zero",
 			(json_int_t)s->pages_zero, "clones_pages_dead",
 			(json_int_t)s->pages_dead, "retries", (json_int_t)s->retries, "dropped",
-			(json_int_t)s->dropped);
+			(json_int_t)s->dropped, "pages_fetched", (json_int_t)s->pages_fetched,
+			"bytes_fetched", (json_int_t)s->bytes_fetched, "files", (int)s->files,
+			"files_complete", (int)s->complete);
+}
+
+static void take_counters(void *arg, int error, const struct memtap_reply *reply)
+{
+	struct gather *g = arg;
+
+	if (!error)
+		g->counters = describe_counters(reply);
 	gather_done(g);
+}
+
+/* Another host's; one that has no clones of the guest refuses. */
+static void take_away(void *arg, int error, const char *why, json_t *msg, const uint8_t *bytes,
+		      size_t len)
+{
+	_cleanup_free_ struct gather_ask *a = arg;
+
+	(void)why;
+	(void)bytes;
+	(void)len;
+	if (!error) {
+		json_object_del(msg, "re");
+		json_object_set(a->gather->away, a->host->name, msg);
+	}
+	gather_done(a->gather);
+}
+
+static void ask_away(struct gather *g, struct host *host, unsigned number)
+{
+	struct gather_ask *a = calloc(1, sizeof(*a));
+
+	if (!a)
+		return;
+	a->gather = g;
+	a->host = host;
+	g->open++;
+	peer_call(host, json_pack("{ss si}", "op", "memory", "number", (int)number), NULL, 0,
+		  take_away, a);
+}
+
+static void memory_counted(void *arg, int error, const struct memtap_reply *reply)
+{
+	struct peer_request *r = arg;
+
+	if (error)
+		peer_refuse(r, error, "its memory server does not answer");
+	else
+		peer_reply(r, describe_counters(reply));
+}
+
+void listing_memory(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes,
+		    size_t len)
+{
+	unsigned number;
+	struct family *f = field_unsigned(msg, "number", 0, INT32_MAX, &number)
+				   ? family_find(d, peer_from(r), number)
+				   : NULL;
+
+	(void)bytes;
+	(void)len;
+	if (!f || pager_stats(f->pager, MEMTAP_ALL, memory_counted, r))
+		peer_refuse(r, -ENOENT, "there is nothing of it here");
 }
 
 static void finish_show(struct gather *g)
@@ -294,6 +389,8 @@ static void finish_show(struct gather *g)
 		if (guest) {
 			if (g->counters)
 				json_object_set(vm, "memory", g->counters);
+			json_object_set(vm, "hosts_memory", g->away);
+			json_object_set_new(vm, "distribution", describe_distribution(guest));
 			json_object_set_new(vm, "checkpoints",
 					    json_integer(count_checkpoints(guest)));
 			json_object_set_new(vm, "tickets", describe_tickets(guest));
@@ -315,6 +412,11 @@ void listing_show(struct daemon *d, struct link *link, json_t *request)
 		return;
 	if (guest && !pager_stats(guest->vm.family->pager, MEMTAP_ALL, take_counters, g))
 		g->open++;
+	g->away = json_object();
+	for (unsigned i = 0; guest && i < d->host_count; i++) {
+		if (d->hosts[i].up && &d->hosts[i] != d->self)
+			ask_away(g, &d->hosts[i], guest->number);
+	}
 	gather_done(g);
 }
 
@@ -328,12 +430,16 @@ static void take_room(struct gather *g, struct host *host, json_t *answer)
 	char address[INET_ADDRSTRLEN];
 
 	inet_ntop(AF_INET, &host->addr, address, sizeof(address));
-	json_array_append_new(g->items, json_pack("{ss ss ss ss sI sI sI ss ss}", "id", host->name,
-						  "name", host->name, "address", address, "state",
-						  answer ? "up" : "down", "mem_bytes", mem_bytes,
-						  "mem_free_bytes", free_bytes, "vms", vms, "accel",
-						  vmm_accel_name(host->daemon->config.accel), "cpu",
-						  vmm_cpu_model(host->daemon->config.accel)));
+	json_array_append_new(
+		g->items,
+		json_pack("{ss ss ss ss sI sI sI ss ss sO? sO? sO?}", "id", host->name, "name",
+			  host->name, "address", address, "state", answer ? "up" : "down",
+			  "mem_bytes", mem_bytes, "mem_free_bytes", free_bytes, "vms", vms, "accel",
+			  vmm_accel_name(host->daemon->config.accel), "cpu",
+			  vmm_cpu_model(host->daemon->config.accel), "distribution",
+			  json_object_get(answer, "distribution"), "mode",
+			  json_object_get(answer, "mode"), "heard_by",
+			  json_object_get(answer, "heard_by")));
 }
 
 static void finish_hosts(struct gather *g)

@@ -22,4 +22,8 @@ void listing_link_lost(struct link *link);
 /* The record of a guest's clone operations, a new reference. */
 json_t *listing_record(const struct guest *g);
 
+/* The request "memory". */
+void listing_memory(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes,
+		    size_t len);
+
 #endif

@@ -41,7 +41,8 @@ static void settle(struct lot *lot)
 	}
 	if (json_array_size(ready)) {
 		peer_reply(steal_ptr(&lot->reserving),
-			   json_pack("{so ss}", "ready", ready, "why", lot->why));
+			   json_pack("{so ss si}", "ready", ready, "why", lot->why, "pages",
+				     (int)lot->family->pages_port));
 		return;
 	}
 	json_decref(ready);

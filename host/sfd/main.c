@@ -22,6 +22,7 @@
 #include "host/sfd/daemon.h"
 #include "host/sfd/hosts.h"
 #include "host/sfd/peers.h"
+#include "host/sfd/probe.h"
 
 #define STOP_LIMIT_S 4 /* a link lingers for 3 */
 
@@ -40,7 +41,10 @@ enum {
 	OPT_ACCEL,
 	OPT_READY_FD,
 	OPT_CLONE_PERCENT,
-	OPT_SWEEP
+	OPT_SWEEP,
+	OPT_DISTRIBUTION,
+	OPT_PUSH,
+	OPT_COMPRESS
 };
 
 static const struct argp_option options[] = {
@@ -59,6 +63,11 @@ static const struct argp_option options[] = {
 	  "Count a clone with N percent of its RAM: clones share what they do not write [25]", 0 },
 	{ "sweep", OPT_SWEEP, "PAGES", 0,
 	  "Pages per second that a frozen guest's memory is copied with [8192]", 0 },
+	{ "distribution", OPT_DISTRIBUTION, "WORD", 0,
+	  "How pages get to many hosts: auto, multicast, tree or unicast [auto]", 0 },
+	{ "push", OPT_PUSH, "SIZE/s|off", 0,
+	  "Send clones' hosts all of a guest's memory, unasked, no faster than this [off]", 0 },
+	{ "compress", OPT_COMPRESS, "on|off", 0, "Compress pages on their way [off]", 0 },
 	{ "ready-fd", OPT_READY_FD, "FD", 0, "Write k, or an error, here when ready", 0 },
 	{ 0 },
 };
@@ -73,6 +82,26 @@ static int parse_number(const char *text, unsigned long min, unsigned long max,
 	return errno || end == text || *end || *text == '-' || *number < min || *number > max
 		       ? -EINVAL
 		       : 0;
+}
+
+/* "100M/s" → pages per second, "off" → 0. Return: 0 or -EINVAL. */
+static int parse_push(const char *text, uint32_t *pages)
+{
+	char size[32];
+	uint64_t bytes = 0;
+	size_t len = strlen(text);
+
+	*pages = 0;
+	if (!strcmp(text, "off"))
+		return 0;
+	if (len < 3 || len >= sizeof(size) || strcmp(text + len - 2, "/s"))
+		return -EINVAL;
+	snprintf(size, sizeof(size), "%.*s", (int)len - 2, text);
+	if (size_parse(size, &bytes) || bytes < MC_PAGE_BYTES ||
+	    bytes / MC_PAGE_BYTES > UINT32_MAX)
+		return -EINVAL;
+	*pages = (uint32_t)(bytes / MC_PAGE_BYTES);
+	return 0;
 }
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
@@ -122,6 +151,20 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case OPT_ACCEL:
 		if (vmm_accel_parse(arg, &c->accel))
 			argp_error(state, "--accel %s: want auto, kvm or tcg", arg);
+		break;
+	case OPT_DISTRIBUTION:
+		if (distribution_parse(arg, &c->distribution))
+			argp_error(state, "--distribution %s: want auto, multicast, tree or unicast",
+				   arg);
+		break;
+	case OPT_PUSH:
+		if (parse_push(arg, &c->push_pages))
+			argp_error(state, "--push %s: want off, or a rate, as in 100M/s", arg);
+		break;
+	case OPT_COMPRESS:
+		c->compress = !strcmp(arg, "on");
+		if (!c->compress && strcmp(arg, "off"))
+			argp_error(state, "--compress %s: want on or off", arg);
 		break;
 	case OPT_CLONE_PERCENT:
 		if (parse_number(arg, 1, 100, &number))
@@ -198,6 +241,8 @@ static int start(struct daemon *d, char why[WHY_BYTES])
 		d->mem_bytes = d->self->mem_bytes ? d->self->mem_bytes : available_bytes() / 10 * 9;
 	rc = control_start(d, why);
 	if (!rc)
+		rc = probe_start(d);
+	if (!rc)
 		rc = peers_start(d, why);
 	if (!rc)
 		daemon_host_up(d); /* a cluster of one is whole already */
@@ -220,6 +265,7 @@ static void stop(struct daemon *d)
 
 	control_stop(d);
 	peers_stop(d);
+	probe_stop(d);
 	late = evtimer_new(d->base, too_late, &over);
 	if (late)
 		event_add(late, &limit);

@@ -26,6 +26,7 @@
 #include "common/io.h"
 #include "common/log.h"
 #include "host/sfd/paths.h"
+#include "host/sfd/probe.h"
 
 #define PAGER_NICE	 (-10)
 #define PAGER_MAX_DEATHS 5
@@ -36,6 +37,7 @@ struct saying {
 	struct memtap_request request;
 	int fds[2];
 	unsigned nfds;
+	unsigned once; /* so many, the last ones, are not said again */
 	bool sent;
 	bool keep;   /* to be said again to the next one */
 	bool marker; /* ends a repetition */
@@ -58,6 +60,7 @@ struct pager {
 	struct event *ask_again;
 	int page_fds[MEMTAP_MAX_FILES]; /* -1: no such file */
 	uint64_t ram_bytes;
+	struct sockaddr_in group;
 	uint32_t next_vm;
 	unsigned deaths;
 	uint64_t first_death_ns;
@@ -66,15 +69,15 @@ struct pager {
 	void *arg;
 };
 
-static void saying_drop_fds(struct saying *s)
+static void saying_drop_fds(struct saying *s, unsigned count)
 {
-	while (s->nfds)
+	while (count--)
 		close(s->fds[--s->nfds]);
 }
 
 static void saying_free(struct saying *s)
 {
-	saying_drop_fds(s);
+	saying_drop_fds(s, s->nfds);
 	free(s);
 }
 
@@ -105,13 +108,14 @@ static void pager_flush(struct pager *p)
 }
 
 static int pager_say(struct pager *p, const struct memtap_request *request, const int *fds,
-		     unsigned nfds, bool keep, pager_done *done, void *arg)
+		     unsigned nfds, unsigned once, bool keep, pager_done *done, void *arg)
 {
 	struct saying *s = p->given_up ? NULL : calloc(1, sizeof(*s));
 
 	if (!s)
 		return p->given_up ? -EPIPE : -ENOMEM;
 	s->request = *request;
+	s->once = once;
 	s->keep = keep;
 	s->done = done;
 	s->arg = arg;
@@ -161,12 +165,6 @@ static bool about_file(const struct saying *s, uint32_t file)
 	default:
 		return false;
 	}
-}
-
-/* A message whose descriptor, if it has one, is that of the dead pages. */
-static bool has_dead_pages(const struct saying *s)
-{
-	return about_file(s, s->request.file) && s->request.op != MEMTAP_FILE;
 }
 
 static bool about_clone(const struct saying *s, uint32_t vm)
@@ -226,8 +224,8 @@ static void pager_answered(struct pager *p, const struct memtap_reply *reply)
 	}
 	if (s->request.op == MEMTAP_FILE_GONE)
 		file_free(p, s->request.file);
-	if (has_dead_pages(s))
-		saying_drop_fds(s); /* they are in the file's map now */
+	saying_drop_fds(s, s->once); /* dead pages: they are in the file's map now */
+	s->once = 0;
 	if (s->keep && !reply->error)
 		TAILQ_INSERT_TAIL(&p->kept, s, entry);
 	if (s->done)
@@ -440,14 +438,18 @@ static int udp_socket(struct in_addr addr, uint16_t *port)
 }
 
 struct pager *pager_start(struct daemon *d, const char *name, uid_t uid, uint64_t ram_bytes,
-			  uint16_t *port, void (*failed)(void *arg), void *arg, char why[WHY_BYTES])
+			  const struct sockaddr_in *group, uint16_t *port,
+			  void (*failed)(void *arg), void *arg, char why[WHY_BYTES])
 {
 	struct memtap_request init = { .op = MEMTAP_INIT,
 				       .bytes = ram_bytes,
 				       .arg = d->config.sweep_pages };
-	_cleanup_fd_ int udp = udp_socket(d->self->addr, port);
+	_cleanup_fd_ int udp = udp_socket(d->self->addr, port), heard = probe_group_socket(group);
+	int fds[2] = { udp, heard };
 	struct pager *p = calloc(1, sizeof(*p));
 
+	if (heard < 0)
+		log_warn("memtap %s: hears no multicast: %s", name, strerror(-heard));
 	if (udp < 0 || !p) {
 		snprintf(why, WHY_BYTES, "no UDP socket on %s for pages: %s",
 			 inet_ntoa(d->self->addr), strerror(udp < 0 ? -udp : ENOMEM));
@@ -458,6 +460,7 @@ struct pager *pager_start(struct daemon *d, const char *name, uid_t uid, uint64_
 	snprintf(p->name, sizeof(p->name), "%s", name);
 	p->uid = uid;
 	p->ram_bytes = ram_bytes;
+	p->group = *group;
 	p->failed = failed;
 	p->arg = arg;
 	TAILQ_INIT(&p->pending);
@@ -471,7 +474,7 @@ struct pager *pager_start(struct daemon *d, const char *name, uid_t uid, uint64_
 		free(p);
 		return NULL;
 	}
-	if (pager_say(p, &init, &udp, 1, true, NULL, NULL)) {
+	if (pager_say(p, &init, fds, heard < 0 ? 1 : 2, 0, true, NULL, NULL)) {
 		snprintf(why, WHY_BYTES, "out of memory");
 		pager_stop(p);
 		return NULL;
@@ -525,7 +528,7 @@ int pager_parent(struct pager *p, int uffd, int ram_fd, uint64_t base, pager_don
 {
 	struct memtap_request r = { .op = MEMTAP_PARENT, .base = base, .bytes = p->ram_bytes };
 	int fds[2] = { uffd, ram_fd };
-	int rc = pager_say(p, &r, fds, 2, true, done, arg);
+	int rc = pager_say(p, &r, fds, 2, 0, true, done, arg);
 
 	close(uffd);
 	return rc;
@@ -557,7 +560,7 @@ int pager_file_new(struct pager *p)
 		return pages < 0 ? pages : map;
 	fds[0] = pages;
 	fds[1] = map;
-	rc = pager_say(p, &r, fds, 2, true, NULL, NULL);
+	rc = pager_say(p, &r, fds, 2, 0, true, NULL, NULL);
 	if (rc)
 		return rc;
 	p->page_fds[r.file] = steal_fd(&pages);
@@ -573,38 +576,72 @@ void pager_file_gone(struct pager *p, unsigned file)
 {
 	struct memtap_request r = { .op = MEMTAP_FILE_GONE, .file = file };
 
-	pager_say(p, &r, NULL, 0, false, NULL, NULL);
+	pager_say(p, &r, NULL, 0, 0, false, NULL, NULL);
+}
+
+/* Says something with the dead pages, which go with it once. */
+static int say_dead(struct pager *p, const struct memtap_request *r, int nodes_fd, int dead_fd,
+		    pager_done *done, void *arg)
+{
+	int fds[2] = { -1, -1 };
+	unsigned nfds = 0;
+
+	if (nodes_fd >= 0)
+		fds[nfds++] = nodes_fd;
+	if (dead_fd >= 0)
+		fds[nfds++] = dead_fd;
+	return pager_say(p, r, fds, nfds, dead_fd >= 0, true, done, arg);
+}
+
+/* Says how a file's pages travel: by unicast, nobody needs to know of the others. */
+static int say_route(struct pager *p, struct memtap_request *r, const struct route *route,
+		     uint32_t node, int dead_fd, pager_done *done, void *arg)
+{
+	_cleanup_fd_ int nodes = -1;
+	size_t len = route->nodes * sizeof(*route->at);
+
+	r->mode = route->mode;
+	r->push_pages_per_s = route->push_pages;
+	r->compress = route->compress;
+	if (route->mode != MC_UNICAST) {
+		r->node = node;
+		r->nodes = route->nodes;
+		r->group = memtap_at(p->group.sin_addr, ntohs(p->group.sin_port));
+		nodes = memfd_create("sf-nodes", MFD_CLOEXEC);
+		if (nodes < 0 || pwrite(nodes, route->at, len, 0) != (ssize_t)len)
+			return nodes < 0 ? -errno : -ENOMEM;
+	}
+	return say_dead(p, r, nodes, dead_fd, done, arg);
 }
 
 int pager_arm(struct pager *p, unsigned file, uint64_t snapshot,
-	      const uint8_t key[MEMTAP_KEY_BYTES], int dead_fd, pager_done *done, void *arg)
+	      const uint8_t key[MEMTAP_KEY_BYTES], const struct route *route, int dead_fd,
+	      pager_done *done, void *arg)
 {
 	struct memtap_request r = { .op = MEMTAP_ARM, .file = file, .snapshot = snapshot };
 
 	memcpy(r.key, key, sizeof(r.key));
-	return pager_say(p, &r, &dead_fd, dead_fd >= 0, true, done, arg);
+	return say_route(p, &r, route, 0, dead_fd, done, arg);
 }
 
 int pager_begin(struct pager *p, unsigned file, uint64_t snapshot,
-		const uint8_t key[MEMTAP_KEY_BYTES], struct in_addr server, uint16_t port,
+		const uint8_t key[MEMTAP_KEY_BYTES], const struct route *route, uint32_t node,
 		int dead_fd)
 {
-	struct memtap_request r = { .op = MEMTAP_BEGIN, .file = file, .snapshot = snapshot };
-	struct sockaddr_in6 *to = &r.source.addr;
+	struct memtap_request r = { .op = MEMTAP_BEGIN,
+				    .file = file,
+				    .snapshot = snapshot,
+				    .source = route->at[0] };
 
 	memcpy(r.key, key, sizeof(r.key));
-	to->sin6_family = AF_INET6;
-	to->sin6_port = htons(port);
-	to->sin6_addr.s6_addr[10] = to->sin6_addr.s6_addr[11] = 0xff;
-	memcpy(&to->sin6_addr.s6_addr[12], &server, 4);
-	return pager_say(p, &r, &dead_fd, dead_fd >= 0, true, NULL, NULL);
+	return say_route(p, &r, route, node, dead_fd, NULL, NULL);
 }
 
 int pager_begin_local(struct pager *p, unsigned file, unsigned other, int dead_fd)
 {
 	struct memtap_request r = { .op = MEMTAP_BEGIN_LOCAL, .file = file, .other = other };
 
-	return pager_say(p, &r, &dead_fd, dead_fd >= 0, true, NULL, NULL);
+	return say_dead(p, &r, -1, dead_fd, NULL, NULL);
 }
 
 int pager_clone(struct pager *p, unsigned file, int uffd, uint64_t base,
@@ -622,7 +659,7 @@ int pager_clone(struct pager *p, unsigned file, int uffd, uint64_t base,
 		r.window = window->first;
 		r.window_pages = window->pages;
 	}
-	rc = pager_say(p, &r, fds, window->fd >= 0 ? 2 : 1, true, done, arg);
+	rc = pager_say(p, &r, fds, window->fd >= 0 ? 2 : 1, 0, true, done, arg);
 	close(uffd);
 	*vm = r.vm;
 	return rc;
@@ -633,14 +670,14 @@ void pager_clone_gone(struct pager *p, uint32_t vm)
 	struct memtap_request r = { .op = MEMTAP_CLONE_GONE, .vm = vm };
 
 	unkeep(p, about_clone, vm);
-	pager_say(p, &r, NULL, 0, false, NULL, NULL);
+	pager_say(p, &r, NULL, 0, 0, false, NULL, NULL);
 }
 
 int pager_stats(struct pager *p, uint32_t vm, pager_done *done, void *arg)
 {
 	struct memtap_request r = { .op = MEMTAP_STATS, .vm = vm };
 
-	return pager_say(p, &r, NULL, 0, false, done, arg);
+	return pager_say(p, &r, NULL, 0, 0, false, done, arg);
 }
 
 void pager_forget(struct pager *p, void *arg)

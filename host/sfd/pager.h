@@ -17,6 +17,7 @@
 #include "proto/memtap.h"
 
 struct pager;
+struct route;
 
 /*
  * The answer to a request; for MEMTAP_STATS `reply` is the head of a struct memtap_stats. Without
@@ -26,11 +27,12 @@ struct pager;
 typedef void pager_done(void *arg, int error, const struct memtap_reply *reply);
 
 /*
- * Starts it as user `uid`, with a UDP socket on this host's address (*port gets its port). Return:
+ * Starts it as user `uid`, with a UDP socket on this host's address (*port gets its port), and one
+ * that hears `group` if that is possible here. Return:
  * the pager, to pager_stop(), or NULL with a sentence. `failed(arg)`: it cannot be kept alive.
  */
 struct pager *pager_start(struct daemon *d, const char *name, uid_t uid, uint64_t ram_bytes,
-			  uint16_t *port, void (*failed)(void *arg), void *arg,
+			  const struct sockaddr_in *group, uint16_t *port, void (*failed)(void *arg), void *arg,
 			  char why[WHY_BYTES]);
 void pager_stop(struct pager *p);
 pid_t pager_pid(const struct pager *p);
@@ -46,13 +48,14 @@ int pager_file_fd(struct pager *p, unsigned file);
 void pager_file_gone(struct pager *p, unsigned file);
 
 /*
- * See MEMTAP_ARM, MEMTAP_BEGIN, MEMTAP_BEGIN_LOCAL. `dead_fd`: the dead pages, borrowed for the
- * call; -1: none.
+ * See MEMTAP_ARM, MEMTAP_BEGIN, MEMTAP_BEGIN_LOCAL. `route`: how its pages travel; who arms is node
+ * 0 of it. `dead_fd`: the dead pages, borrowed for the call; -1: none.
  */
 int pager_arm(struct pager *p, unsigned file, uint64_t snapshot,
-	      const uint8_t key[MEMTAP_KEY_BYTES], int dead_fd, pager_done *done, void *arg);
+	      const uint8_t key[MEMTAP_KEY_BYTES], const struct route *route, int dead_fd,
+	      pager_done *done, void *arg);
 int pager_begin(struct pager *p, unsigned file, uint64_t snapshot,
-		const uint8_t key[MEMTAP_KEY_BYTES], struct in_addr server, uint16_t port,
+		const uint8_t key[MEMTAP_KEY_BYTES], const struct route *route, uint32_t node,
 		int dead_fd);
 int pager_begin_local(struct pager *p, unsigned file, unsigned other, int dead_fd);
 

@@ -14,6 +14,7 @@
 #include "host/sfd/clones.h"
 #include "host/sfd/guest.h"
 #include "host/sfd/listing.h"
+#include "host/sfd/probe.h"
 
 /* A call of ours that has no answer yet. */
 struct call {
@@ -67,6 +68,7 @@ static const struct request_handler {
 	{ "alive", serve_alive },      { "room", listing_room },      { "vms", listing_vms },
 	{ "reserve", clones_reserve }, { "start", clones_start },     { "kill", clones_kill },
 	{ "release", clones_release }, { "dismiss", clones_dismiss }, { "output", guest_output },
+	{ "hear", probe_hear },        { "memory", listing_memory },
 };
 
 static const struct event_handler {

@@ -27,6 +27,7 @@
 #include "host/sfd/guest.h"
 #include "host/sfd/hosts.h"
 #include "host/sfd/peer_call.h"
+#include "host/sfd/probe.h"
 #include "proto/peer.h"
 
 #define PEER_RETRY_MS	      200   /* doubled with every failure, to … */
@@ -243,6 +244,7 @@ static void hello_answered(void *arg, int error, const char *why, json_t *msg, c
 	host->up = true;
 	log_info("host %s: up", host->name);
 	family_host_up(host->daemon, host);
+	probe_ask(host->daemon, host);
 	daemon_host_up(host->daemon);
 }
 
@@ -276,7 +278,7 @@ static void outgoing_down(void *arg, struct link *link, int error, const char *w
 	host->out = NULL;
 	host->silent_s = 0;
 	if (host->up) {
-		host->up = false;
+		host->up = host->probed = host->hears = false;
 		log_warn("host %s: lost (%s)", host->name, why);
 		family_host_lost(host->daemon, host);
 		guest_host_lost(host->daemon, host);

@@ -10,8 +10,21 @@
 #include "common/cleanup.h"
 #include "host/sfd/family.h"
 #include "host/sfd/fields.h"
+#include "host/sfd/probe_wire.h"
 #include "host/sfd/window.h"
 #include "proto/xenstore-tree.h"
+
+static int parse_group(struct reservation *v, const json_t *spec)
+{
+	unsigned port;
+
+	if (inet_pton(AF_INET, field_text(spec, "group", ""), &v->group.sin_addr) != 1 ||
+	    !field_unsigned(spec, "group_port", 1, UINT16_MAX, &port))
+		return -EINVAL;
+	v->group.sin_family = AF_INET;
+	v->group.sin_port = htons((uint16_t)port);
+	return probe_group_valid(&v->group) ? 0 : -EINVAL;
+}
 
 static int parse_family(struct reservation *v, const json_t *spec)
 {
@@ -22,7 +35,7 @@ static int parse_family(struct reservation *v, const json_t *spec)
 	    v->ram_bytes % (1 << 20) || !field_bool(spec, "ipv6", &v->ipv6) ||
 	    inet_pton(AF_INET, field_text(spec, "base", ""), &v->base) != 1)
 		return -EINVAL;
-	return 0;
+	return parse_group(v, spec);
 }
 
 static int parse_slots(struct reservation *v, const json_t *array)

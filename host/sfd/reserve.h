@@ -15,6 +15,7 @@ struct reservation {
 	unsigned number, cpus, vni;
 	uint64_t ram_bytes;
 	struct in_addr base;
+	struct sockaddr_in group;
 	bool ipv6;
 	/* the ticket's share of this host: */
 	unsigned ticket;

@@ -2,6 +2,7 @@
 /* Checks every field of a start message. */
 #include "host/sfd/start.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,6 +94,32 @@ static int parse_clones(struct start *s, const json_t *msg)
 	return 0;
 }
 
+/* From whom the pages come, and to whom they may have to go. */
+static int parse_route(struct start *s, const json_t *msg)
+{
+	const json_t *members = json_object_get(msg, "members"), *member;
+	int rc = mc_mode_parse(field_text(msg, "mode", ""), &s->route.mode);
+	uint64_t push;
+	size_t i;
+
+	if (rc || !json_is_array(members) || !field_u64(msg, "push", 0, UINT32_MAX, &push) ||
+	    !field_bool(msg, "compress", &s->route.compress))
+		return -EINVAL;
+	s->route.push_pages = (uint32_t)push;
+	rc = route_add(&s->route, (struct in_addr){ 0 }, 0);
+	json_array_foreach(members, i, member) {
+		struct in_addr addr;
+		unsigned port;
+
+		if (inet_pton(AF_INET, field_text(member, "address", ""), &addr) != 1 ||
+		    !field_unsigned(member, "pages", 1, UINT16_MAX, &port) ||
+		    route_find(&s->route, addr, (uint16_t)port))
+			return -EINVAL;
+		rc = rc ? rc : route_add(&s->route, addr, (uint16_t)port);
+	}
+	return rc == -ENOSPC ? -EINVAL : rc;
+}
+
 int start_parse(struct start *s, json_t *msg, const uint8_t *bytes, size_t len)
 {
 	int rc;
@@ -105,6 +132,8 @@ int start_parse(struct start *s, json_t *msg, const uint8_t *bytes, size_t len)
 		rc = parse_window(s, msg);
 	if (!rc)
 		rc = parse_clones(s, msg);
+	if (!rc)
+		rc = parse_route(s, msg);
 	if (rc) {
 		start_fini(s);
 		return rc;
@@ -119,5 +148,6 @@ int start_parse(struct start *s, json_t *msg, const uint8_t *bytes, size_t len)
 void start_fini(struct start *s)
 {
 	free(steal_ptr(&s->clones));
+	route_fini(&s->route);
 	explicit_bzero(s->key, sizeof(s->key));
 }

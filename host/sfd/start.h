@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "host/sfd/distribution.h"
 #include "proto/kmod.h"
 #include "proto/memtap.h"
 #include "proto/xenstore-tree.h"
@@ -28,6 +29,7 @@ struct start {
 	struct sfk_window head; /* … this is what its window said */
 	struct start_clone *clones; /* of all hosts */
 	unsigned count;
+	struct route route; /* its node 0, home, has no address yet */
 };
 
 /* Return: 0, then start_fini() it, before the message goes; or -EINVAL, -ENOMEM. */

@@ -141,19 +141,26 @@ static void host_reserved(void *arg, int error, const char *why, json_t *msg, co
 	struct ticket *t = ask_ticket(a);
 	json_t *ready = error ? NULL : json_object_get(msg, "ready"), *slot;
 	const char *trouble = error ? why : json_string_value(json_object_get(msg, "why"));
+	unsigned port = 0;
 	size_t i;
 
 	(void)bytes;
 	(void)len;
 	if (!t)
 		return;
+	if (ready && !field_unsigned(msg, "pages", 1, UINT16_MAX, &port)) {
+		ready = NULL;
+		trouble = "it does not tell its memtap's port";
+	}
 	if (trouble && *trouble)
 		snprintf(t->why, sizeof(t->why), "host %s: %s", a->host->name, trouble);
 	json_array_foreach(ready, i, slot) {
 		for (unsigned k = 0; k < t->count; k++) {
 			if (t->children[k].slot == json_integer_value(slot) &&
-			    t->children[k].host == a->host)
+			    t->children[k].host == a->host) {
 				t->children[k].state = SF_CLONE_STARTING;
+				t->children[k].pages_port = (uint16_t)port;
+			}
 		}
 	}
 	if (!--t->reserving)
@@ -162,12 +169,14 @@ static void host_reserved(void *arg, int error, const char *why, json_t *msg, co
 
 static json_t *family_spec(const struct family *f)
 {
-	char base[INET_ADDRSTRLEN];
+	char base[INET_ADDRSTRLEN], group[INET_ADDRSTRLEN];
 
 	inet_ntop(AF_INET, &f->base, base, sizeof(base));
-	return json_pack("{si sI si si ss sb}", "number", (int)f->number, "ram_bytes",
+	inet_ntop(AF_INET, &f->group.sin_addr, group, sizeof(group));
+	return json_pack("{si sI si si ss ss si sb}", "number", (int)f->number, "ram_bytes",
 			 (json_int_t)f->ram_bytes, "cpus", (int)f->cpus, "vni", (int)f->vni, "base",
-			 base, "ipv6", f->ipv6);
+			 base, "group", group, "group_port", (int)ntohs(f->group.sin_port), "ipv6",
+			 f->ipv6);
 }
 
 static void reserve_on(struct ticket *t, struct host *host)

@@ -39,8 +39,9 @@ json_t *ticket_record(const struct ticket *t)
 					  (json_int_t)c->pages_fetched, "bytes_fetched",
 					  (json_int_t)c->bytes_fetched, "status", status));
 	}
-	return json_pack("{si si so sf sf so sI sI so so}", "n", (int)t->asked, "granted",
-			 (int)t->count, "hosts", hosts, "ticket_ms", (double)t->ticket_ns / 1e6,
+	return json_pack("{si si so ss sf sf so sI sI so so}", "n", (int)t->asked, "granted",
+			 (int)t->count, "hosts", hosts, "mode", mc_mode_name(instant->route.mode),
+			 "ticket_ms", (double)t->ticket_ns / 1e6,
 			 "pause_ms", t->pause_ms, "hold_ms",
 			 milliseconds(window_hold_ms(&instant->head)), "dead_pages",
 			 (json_int_t)instant->dead_pages, "descriptor_bytes",

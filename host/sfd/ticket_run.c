@@ -16,6 +16,22 @@
 
 /* ---- starting ---- */
 
+static json_t *list_members(const struct route *r)
+{
+	json_t *members = json_array();
+
+	for (uint32_t node = 1; node < r->nodes; node++) {
+		struct in_addr addr = memtap_at_address(&r->at[node]);
+		char text[INET_ADDRSTRLEN];
+
+		json_array_append_new(members,
+				      json_pack("{ss si}", "address",
+						inet_ntop(AF_INET, &addr, text, sizeof(text)),
+						"pages", (int)ntohs(r->at[node].addr.sin6_port)));
+	}
+	return members;
+}
+
 static json_t *start_message(struct ticket *t, struct instant *i)
 {
 	struct family *f = t->guest->vm.family;
@@ -35,6 +51,10 @@ static json_t *start_message(struct ticket *t, struct instant *i)
 			"quiesce", (json_int_t)i->quiesce, "snapshot", snapshot, "key", key,
 			"request", i->request, "cancel", i->cancel, "streams", i->streams, "clones",
 			clones);
+	json_object_update_new(msg, json_pack("{ss so sI sb}", "mode", mc_mode_name(i->route.mode),
+					      "members", list_members(&i->route), "push",
+					      (json_int_t)i->route.push_pages, "compress",
+					      (int)i->route.compress));
 	if (i->dead_bytes) {
 		hex_print((const uint8_t *)&i->head, WINDOW_HEAD_BYTES, window);
 		json_object_set_new(msg, "window", json_string(window));
@@ -70,10 +90,12 @@ static void send_start(struct ticket *t, struct instant *i)
 	size_t len = i->descriptor_bytes + i->dead_bytes + i->xs_bytes;
 	_cleanup_free_ uint8_t *bytes = malloc(len);
 	uint8_t *at = bytes;
-	json_t *msg = start_message(t, i);
+	json_t *msg;
 
-	if (!bytes)
+	/* a host for which there is no place any more will refuse to start */
+	if (!bytes || route_add_ticket(&i->route, d, t) == -ENOMEM)
 		abort(); /* the clones' QEMUs stand ready: some MB cannot be what is missing */
+	msg = start_message(t, i);
 	at = mempcpy(at, i->descriptor, i->descriptor_bytes);
 	if (i->dead_bytes)
 		at = mempcpy(at, i->dead, i->dead_bytes);

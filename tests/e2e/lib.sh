@@ -98,6 +98,26 @@ saw()
 	}
 }
 
+# pids HOST NAME: processes of that name on a host.
+pids()
+{
+	local pid
+
+	for pid in $(family); do
+		[ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$2" ] &&
+			tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ" | grep -qx "SF_HOST=$1" && echo "$pid"
+	done
+}
+
+# on HOST COMMAND…: in the network of a host.
+on()
+{
+	local host=$1
+
+	shift
+	ip netns exec "sf-$SNOWFLOCK_CLUSTER-$host" "$@"
+}
+
 # eventually SECONDS COMMAND…: until it succeeds, looking ten times a second.
 eventually()
 {

@@ -188,12 +188,37 @@ void host_spawn(struct test_host *h, const char *fault)
 	h->control = pair[0];
 }
 
+static struct sockaddr_in group_at;
+
+void harness_group(const char *address, uint16_t port)
+{
+	group_at.sin_family = AF_INET;
+	group_at.sin_port = htons(port);
+	if (inet_pton(AF_INET, address, &group_at.sin_addr) != 1)
+		DIE(address);
+}
+
+static int group_socket(void)
+{
+	int fd, on = 1;
+
+	if (!group_at.sin_port)
+		return -1;
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
+	    bind(fd, (struct sockaddr *)&group_at, sizeof(group_at)) < 0)
+		DIE("group socket");
+	return fd;
+}
+
 static void host_init(struct test_host *h, uint32_t sweep_pages_per_s, uint32_t flags)
 {
 	struct memtap_request init = { .op = MEMTAP_INIT, .flags = flags, .arg = sweep_pages_per_s,
 				       .bytes = h->pages * MEMTAP_PAGE_BYTES };
 
-	if (host_say(h, &init, &h->udp, 1, NULL))
+	int fds[] = { h->udp, h->group };
+
+	if (host_say(h, &init, fds, h->group < 0 ? 1 : 2, NULL))
 		DIE("MEMTAP_INIT");
 }
 
@@ -242,6 +267,7 @@ struct test_host host_start_at(const struct test_place *place, uint64_t pages,
 
 	/* both families meet: every other host has an IPv6 socket with a mapped address */
 	h.udp = place_socket(place, count++ % 2 ? AF_INET6 : AF_INET, &h.addr);
+	h.group = group_socket();
 	host_spawn(&h, fault);
 	host_init(&h, sweep_pages_per_s, 0);
 	return h;
@@ -285,6 +311,7 @@ int host_stop(struct test_host *h)
 	h->control = -1;
 	status = host_wait(h);
 	cleanup_close(&h->udp);
+	cleanup_close(&h->group);
 	return status;
 }
 

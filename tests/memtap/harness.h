@@ -75,7 +75,7 @@ bool test_window_letter(const struct test_window *w, uint8_t page[MEMTAP_PAGE_BY
 struct test_host {
 	pid_t pid;
 	int control;
-	int udp;		/* survives the process */
+	int udp, group;		/* survive the process; -1: no group */
 	struct sockaddr_in6 addr;
 	uint64_t pages;
 };
@@ -87,6 +87,9 @@ struct test_place {
 
 /* A UDP socket there, of IPv4, or IPv6 with a mapped address. *mapped gets its address. */
 int place_socket(const struct test_place *place, sa_family_t family, struct sockaddr_in6 *mapped);
+
+/* From here on hosts get a socket for groups, too: of IPv4, at this address and port. */
+void harness_group(const char *address, uint16_t port);
 
 /* Starts one and says MEMTAP_INIT. `fault`: its SF_FAULT, or NULL. */
 struct test_host host_start_at(const struct test_place *place, uint64_t pages,

@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "host/mcdist/coding.h"
+#include "host/mcdist/flow.h"
 #include "host/mcdist/pace.h"
 #include "host/mcdist/seal.h"
 #include "host/mcdist/window.h"
@@ -37,7 +39,7 @@ static void test_seal_is_chacha20_poly1305(void)
 	CU_ASSERT_EQUAL(len, 24 + sizeof(body) + 16);
 	CU_ASSERT_EQUAL(
 		memcmp(datagram,
-		       "SM\2\2\xd4\xc3\xb2\xa1\7\0\0\0\0\0\0\0\x88\x77\x66\x55\x44\x33\x22\x11",
+		       "SM\3\2\xd4\xc3\xb2\xa1\7\0\0\0\0\0\0\0\x88\x77\x66\x55\x44\x33\x22\x11",
 		       24),
 		0);
 	memcpy(nonce, "\xd4\xc3\xb2\xa1\7\0\0\0\0\0\0\0", 12);
@@ -57,7 +59,7 @@ static void test_every_bit_is_authentic(void)
 	uint8_t key[MC_KEY_BYTES] = { 9 };
 	size_t len, body_len;
 
-	mc_seal_init(&seal, 5, key);
+	mc_seal_init(&seal, 5, key, false);
 	len = mc_seal_datagram(&seal, MC_REQUEST, datagram, 16);
 	for (size_t bit = 0; bit < len * 8; bit++) {
 		memcpy(damaged, datagram, len);
@@ -127,24 +129,27 @@ static void test_requests(void)
 	size_t len;
 
 	for (unsigned i = 0; i < MC_MAX_RUNS; i++)
-		in[i] = (struct mc_span){ i * 11, 1 + i % MC_MAX_PAGES };
+		in[i] = (struct mc_span){ i * 11, 1 + i % MC_MAX_PAGES, i % 8 };
 	len = mc_write_request(body, in, MC_MAX_RUNS);
 	CU_ASSERT_EQUAL(mc_read_request(body, len, 1000, out), MC_MAX_RUNS);
 	for (unsigned i = 0; i < MC_MAX_RUNS; i++)
-		CU_ASSERT(in[i].gfn == out[i].gfn && in[i].pages == out[i].pages);
+		CU_ASSERT(in[i].gfn == out[i].gfn && in[i].pages == out[i].pages &&
+			  in[i].flags == out[i].flags);
 	CU_ASSERT_EQUAL(mc_read_request(body, len, 63 * 11 + 8, out), MC_MAX_RUNS);
 	CU_ASSERT_EQUAL(mc_read_request(body, len, 63 * 11 + 7, out), -EBADMSG);
 	CU_ASSERT_EQUAL(mc_read_request(body, len - 1, 1000, out), -EBADMSG);
 	CU_ASSERT_EQUAL(mc_read_request(body, 0, 1000, out), -EBADMSG);
 	CU_ASSERT_EQUAL(mc_read_request(body, sizeof(body), 1000, out), -EBADMSG);
-	body[12] = 1;	/* reserved */
+	body[12] = 8;	/* a flag that there is not */
 	CU_ASSERT_EQUAL(mc_read_request(body, len, 1000, out), -EBADMSG);
 }
 
 static void test_pages(void)
 {
-	uint8_t body[sizeof(struct mc_pages) + MC_MAX_PAGES * MC_PAGE_BYTES];
-	struct mc_span span = { 100, 5 };
+	uint8_t body[MC_MAX_DATAGRAM];
+	struct mc_span span = { .gfn = 100, .pages = 5 };
+	static const uint16_t bytes[] = { MC_PAGE_BYTES, 0, 8, 100, 0 };
+	static const enum mc_coding codings[] = { MC_PLAIN, 0, MC_SAME, MC_LZ4, 0 };
 	struct mc_pages_writer w;
 	struct mc_pages_reader r;
 	size_t len;
@@ -152,20 +157,32 @@ static void test_pages(void)
 	mc_pages_begin(&w, body, &span);
 	for (unsigned i = 0; i < 5; i++) {
 		memset(mc_pages_room(&w), (int)i + 1, MC_PAGE_BYTES);
-		mc_pages_add(&w, i == 1 || i == 4);
+		if (bytes[i])
+			mc_pages_add(&w, codings[i], bytes[i]);
+		else
+			mc_pages_add_zero(&w);
 	}
 	len = mc_pages_end(&w);
-	CU_ASSERT_EQUAL(len, sizeof(struct mc_pages) + 3 * MC_PAGE_BYTES);
+	CU_ASSERT_EQUAL(len, sizeof(struct mc_pages) + 3 * 4 + MC_PAGE_BYTES + 8 + 100);
 	CU_ASSERT_EQUAL_FATAL(mc_read_pages(body, len, 105, &r), 0);
 	for (unsigned i = 0; i < 5; i++) {
-		const uint8_t *page = mc_next_page(&r, i);
+		struct mc_coded page = mc_next_page(&r, i);
 
-		CU_ASSERT_EQUAL(page == NULL, i == 1 || i == 4);
-		CU_ASSERT(!page || (page[0] == i + 1 && page[MC_PAGE_BYTES - 1] == i + 1));
+		CU_ASSERT_EQUAL(page.data == NULL, bytes[i] == 0);
+		CU_ASSERT(!page.data || (page.coding == codings[i] && page.bytes == bytes[i] &&
+					 page.data[0] == i + 1 &&
+					 page.data[page.bytes - 1] == i + 1));
 	}
 	CU_ASSERT_EQUAL(mc_read_pages(body, len, 104, &r), -EBADMSG);
 	CU_ASSERT_EQUAL(mc_read_pages(body, len - 1, 105, &r), -EBADMSG);
-	CU_ASSERT_EQUAL(mc_read_pages(body, 15, 105, &r), -EBADMSG);
+	for (size_t cut = 0; cut < sizeof(struct mc_pages) + 12; cut++)
+		CU_ASSERT_EQUAL(mc_read_pages(body, cut, 105, &r), -EBADMSG);
+	body[16] = 3;	/* no such coding */
+	CU_ASSERT_EQUAL(mc_read_pages(body, len, 105, &r), -EBADMSG);
+	body[16] = MC_LZ4;	/* as long as a page that is not */
+	CU_ASSERT_EQUAL(mc_read_pages(body, len, 105, &r), -EBADMSG);
+	body[16] = MC_PLAIN;
+	CU_ASSERT_EQUAL(mc_read_pages(body, len, 105, &r), 0);
 	body[12] |= 1u << 5;	/* a zero page beyond the span */
 	CU_ASSERT_EQUAL(mc_read_pages(body, len, 105, &r), -EBADMSG);
 }
@@ -202,6 +219,118 @@ static void test_window_follows_losses(void)
 	for (unsigned i = 0; i < 64 * 64; i++)
 		mc_pace_arrived(&p, 0);
 	CU_ASSERT_EQUAL(p.window_pages, 64);
+}
+
+/* ── flow ── */
+
+/* Sends for a second. Return: pages. */
+static uint64_t pages_in_a_second(struct mc_flow *f, uint64_t *now_ns)
+{
+	uint64_t end_ns = *now_ns + 1000000000ull, pages = 0;
+
+	while (*now_ns < end_ns) {
+		if (mc_flow_wait_ns(f, *now_ns, false)) {
+			*now_ns += 100000;
+			continue;
+		}
+		mc_flow_sent(f, *now_ns, MC_PAGE_BYTES);
+		pages++;
+	}
+	return pages;
+}
+
+static void test_flow_is_no_faster_than_the_slowest(void)
+{
+	struct mc_report slow = { .node = 70, .received = 100, .takes_pages_per_s = 5000 };
+	struct mc_report fast = { .node = 2, .received = 100, .takes_pages_per_s = 90000 };
+	uint64_t now_ns = 5000000000ull, pages;
+	struct mc_flow f;
+
+	mc_flow_init(&f);
+	CU_ASSERT_EQUAL(mc_flow_report(&f, now_ns, &slow), 0);
+	CU_ASSERT_EQUAL(mc_flow_report(&f, now_ns, &fast), 0);
+	pages = pages_in_a_second(&f, &now_ns);
+	CU_ASSERT(pages >= 4500 && pages <= 5100);
+	/* what somebody waits for may run ahead of what is pushed */
+	while (!mc_flow_wait_ns(&f, now_ns, false))
+		mc_flow_sent(&f, now_ns, MC_PAGE_BYTES);
+	CU_ASSERT_EQUAL(mc_flow_wait_ns(&f, now_ns, true), 0);
+	/* silent by now, so not waited for */
+	for (unsigned i = 0; i < 100; i++) {
+		now_ns += MC_SILENT_NS / 50;
+		mc_flow_report(&f, now_ns, &fast);
+	}
+	CU_ASSERT(pages_in_a_second(&f, &now_ns) > 20000);
+	mc_flow_fini(&f);
+}
+
+static void test_flow_follows_losses(void)
+{
+	struct mc_report bad = { .node = 1, .received = 50, .missed = 50 };
+	struct mc_report fair = { .node = 1, .received = 95, .missed = 5 };
+	uint64_t now_ns = 1000000000ull;
+	struct mc_flow f;
+	uint32_t slow;
+
+	mc_flow_init(&f);
+	for (unsigned i = 0; i < 100; i++)
+		mc_flow_report(&f, now_ns += MC_REPORT_NS, &bad);
+	CU_ASSERT_EQUAL(f.pages_per_s, MC_FLOW_MIN_PAGES_PER_S);
+	slow = f.pages_per_s;
+	for (unsigned i = 0; i < 100; i++)
+		mc_flow_report(&f, now_ns += MC_REPORT_NS, &fair);
+	CU_ASSERT(f.pages_per_s > 4 * slow);
+	mc_flow_fini(&f);
+}
+
+/* ── coding ── */
+
+/* Pages 1 and 3 are the same numbers, 2 is one byte over and over, 4 is other numbers. */
+static int read_coded(void *arg, uint64_t gfn, uint8_t page[MC_PAGE_BYTES])
+{
+	(void)arg;
+	if (gfn == 2)
+		memset(page, 'x', MC_PAGE_BYTES);
+	else
+		content_page(CONTENT_FULL | 1, gfn == 3 ? 1 : gfn, page);
+	return 1;
+}
+
+static void test_coding(void)
+{
+	static const enum mc_coding expected[] = { MC_PLAIN, MC_LZ4, MC_SAME, MC_PLAIN };
+	struct mc_coder *coder = mc_coder_create(read_coded, NULL);
+	struct mc_span span = { .gfn = 1, .pages = 4 };
+	uint8_t body[MC_MAX_DATAGRAM], page[MC_PAGE_BYTES], right[MC_PAGE_BYTES];
+	struct mc_counters counters = { 0 };
+	struct mc_pages_writer w;
+	struct mc_pages_reader r;
+
+	mc_pages_begin(&w, body, &span);
+	for (unsigned i = 0; i < 4; i++) {
+		read_coded(NULL, 1 + i, mc_pages_room(&w));
+		mc_coder_add(coder, &w, 1 + i, true, &counters);
+	}
+	CU_ASSERT_EQUAL_FATAL(mc_read_pages(body, mc_pages_end(&w), 10, &r), 0);
+	for (unsigned i = 0; i < 4; i++) {
+		struct mc_coded coded = mc_next_page(&r, i);
+
+		CU_ASSERT_EQUAL(coded.coding, expected[i]);
+		read_coded(NULL, 1 + i, right);
+		if (coded.coding == MC_SAME)
+			CU_ASSERT_EQUAL(mc_same_gfn(&coded), 1);
+		if (coded.coding == MC_PLAIN)
+			CU_ASSERT_EQUAL(memcmp(coded.data, right, MC_PAGE_BYTES), 0);
+		if (coded.coding != MC_LZ4)
+			continue;
+		CU_ASSERT(coded.bytes <= MC_PAGE_BYTES * 3 / 4);
+		CU_ASSERT_TRUE(mc_decompress(&coded, page));
+		CU_ASSERT_EQUAL(memcmp(page, right, MC_PAGE_BYTES), 0);
+		coded.bytes--;
+		CU_ASSERT_FALSE(mc_decompress(&coded, page));
+	}
+	CU_ASSERT(counters.same == 1 && counters.compressed == 1);
+	mc_coder_destroy(coder);
 }
 
 /* ── times ── */
@@ -317,6 +446,9 @@ static const struct test tests[] = {
 	{ "pages", test_pages },
 	{ "time-outs follow the round trip", test_timeouts_follow_the_round_trip },
 	{ "the window follows losses", test_window_follows_losses },
+	{ "the flow is no faster than the slowest", test_flow_is_no_faster_than_the_slowest },
+	{ "the flow follows losses", test_flow_follows_losses },
+	{ "coding", test_coding },
 	{ "times", test_times },
 	{ "page file", test_page_file },
 	{ "dead pages", test_dead_pages },

@@ -128,6 +128,7 @@ static void fuzz_message(const uint8_t *data, size_t size)
 		     s.descriptor_bytes + s.dead_bytes + s.xs_bytes == rest);
 		for (unsigned i = 0; i < s.count; i++)
 			must(s.clones[i].id && s.clones[i].id <= s.count);
+		must(s.route.nodes >= 1 && s.route.nodes <= MC_MAX_MEMBERS);
 		start_fini(&s);
 	}
 	json_decref(msg);
@@ -185,14 +186,16 @@ static size_t make_text(uint8_t *at)
 		"exit 0",
 		"checkpoint",
 		"{\"family\":{\"number\":1,\"ram_bytes\":268435456,\"cpus\":2,\"vni\":77,"
-		"\"base\":\"10.64.0.1\"},\"ticket\":3,\"slots\":[1,2,3],"
+		"\"base\":\"10.64.0.1\",\"group\":\"239.193.2.3\",\"group_port\":50000},\"ticket\":3,\"slots\":[1,2,3],"
 		"\"window_gfn\":4096,\"window_pages\":9}",
 		"{\"number\":1,\"ticket\":2,\"file\":3,\"checkpoint\":0,\"pages\":4000,\"quiesce\":"
 		"9,"
 		"\"descriptor_bytes\":4,\"dead_bytes\":0,\"snapshot\":\"0102030405060708\",\"key\":"
 		"\"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\","
 		"\"request\":\"7-0-x\",\"cancel\":[\"8-0-y\"],\"streams\":[1],"
-		"\"clones\":[{\"id\":1,\"slot\":5,\"serial\":11}]}",
+		"\"clones\":[{\"id\":1,\"slot\":5,\"serial\":11}],\"mode\":\"tree\",\"push\":0,"
+		"\"members\":[{\"address\":\"10.0.0.2\",\"pages\":9},"
+		"{\"address\":\"10.0.0.3\",\"pages\":9}]}",
 	};
 	const char *text = texts[next_random() % ARRAY_SIZE(texts)];
 	size_t len = strlen(text);

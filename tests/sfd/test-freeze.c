@@ -30,6 +30,7 @@ struct world {
 	struct guest guest; /* first */
 	struct family family;
 	struct ticket ticket;
+	struct child children[CLONES];
 	struct instant *started; /* a reference */
 	vmm_done *saved, *continued;
 	pager_done *armed;
@@ -46,7 +47,8 @@ struct world {
 };
 
 static struct event_base *base;
-static struct daemon the_daemon;
+static struct host the_hosts[] = { { .up = true }, { .up = true, .addr.s_addr = 2 } };
+static struct daemon the_daemon = { .hosts = the_hosts, .host_count = 2, .self = the_hosts };
 static const struct agent_window window = { .gfn = 96, .pages = 2 };
 
 static struct world *to_world(const struct vm *vm)
@@ -98,11 +100,13 @@ void ticket_start(struct ticket *t, struct instant *instant, uint64_t start_ns, 
 }
 
 int pager_arm(struct pager *p, unsigned file, uint64_t snapshot,
-	      const uint8_t key[MEMTAP_KEY_BYTES], int dead_fd, pager_done *done, void *arg)
+	      const uint8_t key[MEMTAP_KEY_BYTES], const struct route *route, int dead_fd,
+	      pager_done *done, void *arg)
 {
 	struct world *w = (struct world *)p;
 
 	(void)file, (void)snapshot, (void)key;
+	CU_ASSERT_EQUAL(route->nodes, file == 6 ? 1 : 2); /* nobody yet, of a checkpoint */
 	w->arms++;
 	w->armed = done;
 	w->armed_arg = arg;
@@ -257,7 +261,9 @@ static struct world *world_new(const struct agent_window *has, const struct agen
 	CU_ASSERT_EQUAL_FATAL(ftruncate(g->ram_fd, RAM_BYTES), 0);
 	g->window = *has;
 	g->next_checkpoint = 1;
-	w->ticket = (struct ticket){ .guest = g, .number = 1, .count = CLONES };
+	w->ticket = (struct ticket){ .guest = g, .number = 1, .children = w->children, .count = CLONES };
+	for (unsigned i = 0; i < CLONES; i++)
+		w->children[i] = (struct child){ .host = &the_hosts[i % 2], .pages_port = 9 };
 	w->ticket.window = *prepared;
 	return w;
 }

@@ -18,6 +18,7 @@
 #include "host/sfd/hex.h"
 #include "host/sfd/hosts.h"
 #include "host/sfd/offer.h"
+#include "host/sfd/probe_wire.h"
 #include "host/sfd/request.h"
 #include "host/sfd/reserve.h"
 #include "host/sfd/start.h"
@@ -237,12 +238,17 @@ static void test_ticket_wishes(void)
 
 static json_t *good_start(void)
 {
-	return json_pack("{si si si si si si si si ss ss ss s[s] s[i] s[{si si si} {si si si}]}",
+	json_t *msg =
+		json_pack("{si si si si si si si si ss ss ss s[s] s[i] s[{si si si} {si si si}]}",
 			 "number", 1, "ticket", 2, "file", 3, "checkpoint", 0, "pages", 4000,
 			 "quiesce", 9, "descriptor_bytes", 4, "dead_bytes", 0, "snapshot", "0102030405060708", "key",
 			 "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
 			 "request", "7-0-x", "cancel", "8-0-y", "streams", 1, "clones", "id", 1,
 			 "slot", 5, "serial", 11, "id", 2, "slot", 6, "serial", 12);
+	json_object_update_new(msg, json_pack("{ss si s[{ss si} {ss si}]}", "mode", "tree", "push", 7,
+					      "members", "address", "10.0.0.2", "pages", 4001,
+					      "address", "10.0.0.3", "pages", 4001));
+	return msg;
 }
 
 static void test_start(void)
@@ -258,6 +264,9 @@ static void test_start(void)
 	CU_ASSERT(s.xs_state == bytes + 4 && s.xs_bytes == 4);
 	CU_ASSERT(s.clones[1].id == 2 && s.clones[1].slot == 6 && s.clones[1].serial == 12);
 	CU_ASSERT(s.key[31] == 0x1f);
+	CU_ASSERT(s.route.mode == MC_TREE && s.route.nodes == 3 && s.route.push_pages == 7);
+	CU_ASSERT_EQUAL(route_find(&s.route, (struct in_addr){ htonl(0x0a000003) }, 4001), 2);
+	CU_ASSERT_EQUAL(route_find(&s.route, (struct in_addr){ htonl(0x0a000003) }, 4002), 0);
 	start_fini(&s);
 	CU_ASSERT_EQUAL(start_parse(&s, msg, bytes, 3), -EINVAL);
 	json_decref(msg);
@@ -270,7 +279,8 @@ static void test_start_wrong(void)
 					      "checkpoint", "pages",  "quiesce",
 					      "snapshot",   "key",    "descriptor_bytes",
 					      "request",    "cancel", "streams",
-					      "clones",	    "dead_bytes" };
+					      "clones",	    "dead_bytes", "mode",
+					      "members",    "push" };
 	const uint8_t bytes[8] = "";
 	struct start s;
 
@@ -353,7 +363,8 @@ static void test_reservation(void)
 {
 	static const char good[] =
 		"{\"family\":{\"number\":1,\"ram_bytes\":268435456,\"cpus\":2,"
-		"\"vni\":77,\"base\":\"10.64.0.1\"},\"ticket\":3,\"slots\":[1,4000],"
+		"\"vni\":77,\"base\":\"10.64.0.1\",\"group\":\"239.192.3.4\","
+		"\"group_port\":50000},\"ticket\":3,\"slots\":[1,4000],"
 		"\"window_gfn\":4096,\"window_pages\":3}";
 	static const char *const wrong[][2] = { { "window_gfn", "x" },
 						{ "window_pages", "x" },
@@ -368,6 +379,13 @@ static void test_reservation(void)
 						{ "\"cpus\":2", "\"cpus\":65" },
 						{ "\"vni\":77", "\"vni\":16777216" },
 						{ "10.64.0.1", "10.64.0" },
+						{ "239.192.3.4", "239.191.3.4" },
+						{ "239.192.3.4", "239.196.0.0" },
+						{ "239.192.3.4", "10.64.0.1" },
+						{ "239.192.3.4", "all" },
+						{ "50000", "1972" },
+						{ "50000", "61000" },
+						{ "50000", "\"x\"" },
 						{ "\"cpus\":2", "\"cpus\":2,\"ipv6\":1" },
 						{ "\"ticket\":3", "\"ticket\":0" },
 						{ "[1,4000]", "[]" },
@@ -380,6 +398,7 @@ static void test_reservation(void)
 	CU_ASSERT_EQUAL_FATAL(reserve_parse(&v, msg), 0);
 	CU_ASSERT(v.window.gfn == 4096 && v.window.pages == 3);
 	CU_ASSERT(v.vni == 77 && v.count == 2 && v.slots[1] == 4000 && v.ram_bytes == 256ull << 20);
+	CU_ASSERT(v.group.sin_addr.s_addr == htonl(0xefc00304) && v.group.sin_port == htons(50000));
 	CU_ASSERT_FALSE(v.ipv6);
 	reserve_fini(&v);
 	json_object_set_new(json_object_get(msg, "family"), "ipv6", json_true());
@@ -397,6 +416,106 @@ static void test_reservation(void)
 		CU_ASSERT_PTR_NOT_NULL_FATAL(msg);
 		CU_ASSERT_EQUAL(reserve_parse(&v, msg), -EINVAL);
 		json_decref(msg);
+	}
+}
+
+/* ---- how pages travel ---- */
+
+static void test_distribution(void)
+{
+	static const struct {
+		enum distribution wish;
+		unsigned members, hear;
+		enum mc_mode mode;
+	} cases[] = {
+		{ DISTRIBUTE_AUTO, 0, 0, MC_UNICAST },	{ DISTRIBUTE_AUTO, 1, 1, MC_UNICAST },
+		{ DISTRIBUTE_AUTO, 2, 2, MC_MULTICAST }, { DISTRIBUTE_AUTO, 9, 8, MC_TREE },
+		{ DISTRIBUTE_AUTO, 2, 0, MC_TREE },	{ DISTRIBUTE_TREE, 2, 2, MC_TREE },
+		{ DISTRIBUTE_UNICAST, 2, 2, MC_UNICAST }, { DISTRIBUTE_MULTICAST, 1, 0, MC_MULTICAST },
+	};
+	enum distribution wish;
+	enum mc_mode mode;
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		CU_ASSERT_EQUAL(distribution_choose(cases[i].wish, cases[i].members, cases[i].hear),
+				cases[i].mode);
+	for (int i = DISTRIBUTE_AUTO; i <= DISTRIBUTE_UNICAST; i++) {
+		CU_ASSERT_EQUAL(distribution_parse(distribution_name((enum distribution)i), &wish), 0);
+		CU_ASSERT_EQUAL((int)wish, i);
+	}
+	for (int i = 0; i < MC_MODES; i++) {
+		CU_ASSERT_EQUAL(mc_mode_parse(mc_mode_name((enum mc_mode)i), &mode), 0);
+		CU_ASSERT_EQUAL((int)mode, i);
+	}
+	CU_ASSERT_EQUAL(distribution_parse("", &wish), -EINVAL);
+	CU_ASSERT_EQUAL(mc_mode_parse("auto", &mode), -EINVAL);
+}
+
+/* A host of three that hears us, or not; ourselves; one that is down. */
+static void test_route(void)
+{
+	struct host hosts[] = {
+		{ .addr.s_addr = 1, .up = true, .hears = true },
+		{ .addr.s_addr = 2, .up = true },
+		{ .addr.s_addr = 3, .up = true, .hears = true },
+		{ .addr.s_addr = 4, .up = true },
+		{ .addr.s_addr = 5 },
+	};
+	struct daemon d = { .hosts = hosts, .host_count = ARRAY_SIZE(hosts), .self = &hosts[1] };
+	struct child first[] = { { .host = &hosts[0], .pages_port = 10 },
+				 { .host = &hosts[1], .pages_port = 11 },
+				 { .host = &hosts[0], .pages_port = 10 },
+				 { .host = &hosts[2], .pages_port = 12 } };
+	struct child later[] = { { .host = &hosts[3], .pages_port = 13 },
+				 { .host = &hosts[2], .pages_port = 12 } };
+	struct ticket one = { .children = first, .count = ARRAY_SIZE(first) };
+	struct ticket two = { .children = later, .count = ARRAY_SIZE(later) };
+	struct route r;
+
+	CU_ASSERT_EQUAL(distribution_of_all(&d), MC_TREE);
+	CU_ASSERT_EQUAL_FATAL(route_begin(&r, &d, 9, &one), 0);
+	CU_ASSERT(r.mode == MC_MULTICAST && r.nodes == 3);
+	CU_ASSERT_EQUAL(memtap_at_address(&r.at[0]).s_addr, 2);
+	CU_ASSERT_EQUAL(route_find(&r, hosts[2].addr, 12), 2);
+	CU_ASSERT_EQUAL(route_add_ticket(&r, &d, &two), 0);
+	CU_ASSERT_EQUAL(route_find(&r, hosts[2].addr, 12), 2);
+	CU_ASSERT_EQUAL(route_find(&r, hosts[3].addr, 13), 3);
+	route_fini(&r);
+	CU_ASSERT_EQUAL_FATAL(route_begin(&r, &d, 9, NULL), 0); /* a checkpoint: for anybody */
+	CU_ASSERT(r.mode == MC_TREE && r.nodes == 1);
+	route_fini(&r);
+}
+
+static void test_probes(void)
+{
+	const uint8_t key[LINK_KEY_BYTES] = { 1 }, other_key[LINK_KEY_BYTES] = { 2 };
+	struct probe_cluster a, b, c;
+	uint8_t bytes[PEER_PROBE_BYTES + 1] = { 0 };
+	uint64_t number;
+	uint32_t host;
+
+	probe_cluster_make(&a, "default", key);
+	probe_cluster_make(&b, "default", other_key);
+	probe_cluster_make(&c, "other", key);
+	CU_ASSERT(probe_group_valid(&a.group) && probe_group_valid(&b.group));
+	CU_ASSERT(memcmp(&a.group, &b.group, sizeof(a.group)) &&
+		  memcmp(&a.group, &c.group, sizeof(a.group)));
+	probe_write(&a, 7, 0x0102030405060708, bytes);
+	CU_ASSERT_EQUAL_FATAL(probe_read(&a, bytes, PEER_PROBE_BYTES, &host, &number), 0);
+	CU_ASSERT(host == 7 && number == 0x0102030405060708);
+	CU_ASSERT_EQUAL(probe_read(&b, bytes, PEER_PROBE_BYTES, &host, &number), -EINVAL);
+	CU_ASSERT_EQUAL(probe_read(&c, bytes, PEER_PROBE_BYTES, &host, &number), -EINVAL);
+	CU_ASSERT_EQUAL(probe_read(&a, bytes, PEER_PROBE_BYTES - 1, &host, &number), -EINVAL);
+	CU_ASSERT_EQUAL(probe_read(&a, bytes, PEER_PROBE_BYTES + 1, &host, &number), -EINVAL);
+	for (size_t i = 0; i < PEER_PROBE_BYTES; i++) {
+		bytes[i] ^= 0x10;
+		CU_ASSERT_EQUAL(probe_read(&a, bytes, PEER_PROBE_BYTES, &host, &number), -EINVAL);
+		bytes[i] ^= 0x10;
+	}
+	for (unsigned i = 0; i < 1000; i++) {
+		struct sockaddr_in group = probe_random_group();
+
+		CU_ASSERT(probe_group_valid(&group));
 	}
 }
 
@@ -684,6 +803,9 @@ static const struct {
 	{ "a start message of a guest that was held", test_start_held },
 	{ "a start message with a wrong clone", test_start_wrong_clone },
 	{ "a reservation", test_reservation },
+	{ "a mode for so many members", test_distribution },
+	{ "members keep their places", test_route },
+	{ "probes of another cluster are none", test_probes },
 	{ "clones are spread evenly", test_offers },
 	{ "the record of an operation", test_record },
 	{ "agent: frames in pieces", test_port_frames },

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Who gives pages to others, the source or a relay, and what it owes. */
+#ifndef MCDIST_GIVER_H
+#define MCDIST_GIVER_H
+
+#include "host/mcdist/coding.h"
+#include "host/mcdist/endpoint.h"
+
+struct mc_group;
+
+struct mc_giver {
+	struct mc_session *session;
+	mc_read_page *read_page;
+	void *arg;
+	struct mc_coder *coder;		/* NULL: pages go as they are */
+	uint64_t *also_counted;		/* in mc_counters, beside `served`; or NULL */
+};
+
+/* A page or a few that somebody asked for and did not get yet. */
+struct mc_debt {
+	TAILQ_ENTRY(mc_debt) link;
+	struct mc_giver *giver;
+	struct mc_address to;
+	struct mc_span span;
+};
+
+#define MC_DEBTS_MAX 4096	/* more are not taken on; who asked asks again */
+
+/* Owes pages to one. They go out as soon as there is room for them: at once, if there is. */
+void mc_owe(struct mc_giver *giver, const struct mc_address *to, const struct mc_span *span);
+
+/* The same, as part of the last debt to that one if it is the page before. */
+void mc_owe_more(struct mc_giver *giver, const struct mc_address *to, const struct mc_span *page);
+
+/* Pays debts until there are none or the transport is full. */
+void mc_pay_debts(struct mc_endpoint *ep);
+
+/* The giver ends. */
+void mc_debts_drop(struct mc_giver *giver);
+
+/* To whom and how. */
+struct mc_to {
+	const struct mc_address *address;
+	bool group;		/* to all */
+};
+
+/*
+ * Sends a few pages in a row. Return: their bytes on the wire, 0 if they cannot be read now (who
+ * needs them asks again), or -EAGAIN if the transport is full.
+ */
+ssize_t mc_give(struct mc_giver *giver, const struct mc_to *to, const struct mc_span *span);
+
+#endif
