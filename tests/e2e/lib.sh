@@ -4,7 +4,8 @@
 # and a look at whether anything was left behind.
 #
 # A test calls `cluster HOSTS [sfctl options]`, then `run [sfctl run options] -- COMMAND` and the
-# checks below. It fails by `fail SENTENCE`.
+# checks below. It fails by `fail SENTENCE`. With SF_E2E_DISTRIBUTION set, pages travel that way in
+# all that do not choose another themselves.
 set -u -o pipefail
 
 [ "$(id -u)" = 0 ] || { echo "skipped: needs root"; exit 77; }
@@ -64,7 +65,8 @@ cluster()
 {
 	local hosts=$1
 	shift
-	"$sfctl" cluster up --hosts "$hosts" --guest "$guestdir" "$@" >"$work/up" 2>&1 ||
+	"$sfctl" cluster up --hosts "$hosts" --guest "$guestdir" \
+		${SF_E2E_DISTRIBUTION:+"--distribution=$SF_E2E_DISTRIBUTION"} "$@" >"$work/up" 2>&1 ||
 		fail "the cluster did not come up: $(cat "$work/up")"
 }
 
