@@ -8,9 +8,10 @@
  *   MC_UNICAST    members ask the source, which answers the one who asked.
  *   MC_MULTICAST  members ask the source; it answers to the group, and every member takes what
  *                 comes, whether it asked or not.
- *   MC_TREE       the source and the members, in the order that sfd gave them, are a tree in which
- *                 each has up to MC_TREE_CHILDREN children: node k's are 2k + 1 and 2k + 2, the
- *                 source is node 0. A member asks its parent; a member that is asked for what it
+ *   MC_TREE       the source and the members, in the order that sfd gave them, are a tree: the
+ *                 source, node 0, has one child, node 1; every other node k has up to
+ *                 MC_TREE_CHILDREN, 2k and 2k + 1. So k's parent is k / 2, and the source sends
+ *                 each page once. A member asks its parent; a member that is asked for what it
  *                 lacks asks its own parent, and answers when it has it. One whose parent does not
  *                 answer asks the source.
  *

@@ -119,7 +119,7 @@ static unsigned levels_above(uint32_t node)
 {
 	unsigned levels = 0;
 
-	for (; node; node = (node - 1) / MC_TREE_CHILDREN)
+	for (; node; node /= MC_TREE_CHILDREN)
 		levels++;
 	return levels;
 }
@@ -138,8 +138,8 @@ void mc_member_init(struct mc_fetch *f, const struct mc_way *way)
 				 .patience_ns = levels_above(way->node) * PARENT_SILENT_NS,
 				 .join = { .fire = on_join, .arg = f },
 				 .report = { .fire = on_report, .arg = f } };
-	if (tree && way->places[(way->node - 1) / MC_TREE_CHILDREN].len)
-		m->parent = way->places[(way->node - 1) / MC_TREE_CHILDREN];
+	if (tree && way->places[way->node / MC_TREE_CHILDREN].len)
+		m->parent = way->places[way->node / MC_TREE_CHILDREN];
 	if (way->mode == MC_MULTICAST) {
 		int error = mc_endpoint_join(ep_of(f), &way->group);
 

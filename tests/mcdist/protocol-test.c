@@ -106,7 +106,7 @@ static struct crowd_result finish(struct scene *s, uint64_t most_percent)
 static const uint64_t most_percent[MC_MODES] = {
 	[MC_UNICAST] = HOSTS * 115,
 	[MC_MULTICAST] = 115,
-	[MC_TREE] = MC_TREE_CHILDREN * 115,
+	[MC_TREE] = 115,
 };
 
 #define FOR_EACH_MODE(mode) for (enum mc_mode mode = MC_UNICAST; mode < MC_MODES; mode++)

@@ -180,9 +180,9 @@ static void test_tree_sends_to_children(void)
 
 	all_look(&c, MEMBERS);
 	s = host_stats(&c.home, MEMTAP_ALL);
-	CU_ASSERT(s.served >= MC_TREE_CHILDREN * PAGES);
-	CU_ASSERT(s.served < (MEMBERS - 1) * PAGES);
-	CU_ASSERT(host_stats(&c.away[0], MEMTAP_ALL).relayed >= PAGES);
+	CU_ASSERT(s.served >= PAGES);
+	CU_ASSERT(s.served < 2 * PAGES);
+	CU_ASSERT(host_stats(&c.away[0], MEMTAP_ALL).relayed >= MC_TREE_CHILDREN * PAGES);
 	CU_ASSERT_EQUAL(host_stats(&c.away[MEMBERS - 1], MEMTAP_ALL).relayed, 0);
 	crowd_destroy(&c);
 }
