@@ -142,8 +142,9 @@ static int udp_join(struct mc_transport *t, const struct mc_address *group, bool
 		return error;
 	if (u->group_sock < 0)
 		return -ENOTCONN;
+	/* EADDRINUSE: a process before us has joined, and the socket has outlived it */
 	if (setsockopt(u->group_sock, IPPROTO_IP, member ? IP_ADD_MEMBERSHIP : IP_DROP_MEMBERSHIP,
-		       &r, sizeof(r)) < 0)
+		       &r, sizeof(r)) < 0 && errno != EADDRINUSE)
 		return -errno;
 	return 0;
 }
