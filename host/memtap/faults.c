@@ -135,6 +135,7 @@ static void ask_remote(struct mem_file *file, struct mem_fault *f)
 	bool fresh = f->want.state == MC_IDLE;
 
 	mc_fetch_want(file->fetch, &f->want, MC_NOW);
+	memtap_expect(file->m);
 	if (fresh && in_a_row(file, f->want.gfn))
 		ask_ahead(file, f->want.gfn, f->origin);
 }
@@ -317,6 +318,8 @@ void mem_faults_arrived(void *arg, const struct mc_arrival *arrival)
 	}
 	if (!f)
 		return;
+	if (!LIST_EMPTY(&f->waiters))
+		memtap_expect(file->m);	/* of who goes on now: its next fault */
 	answer_waiters(f, (enum page_state)state, true);
 	file->completing_pages -= f->completing;
 	fault_free(f);

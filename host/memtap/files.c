@@ -113,8 +113,12 @@ static int read_for_server(void *arg, uint64_t gfn, uint8_t *page)
 
 static void asked_by_others(void *arg, const struct mc_span *span)
 {
+	const struct mem_file *file = arg;
+
 	for (uint32_t i = 0; i < span->pages; i++)
 		mem_wake_needed(arg, span->gfn + i);
+	if (!(span->flags & MC_RUN_AHEAD))
+		memtap_expect(file->m);
 }
 
 static size_t wake_others(void *arg, const struct mc_span **spans)

@@ -4,7 +4,6 @@
 
 #include <argp.h>
 #include <errno.h>
-#include <event2/event.h>
 #include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
@@ -99,7 +98,7 @@ static int run(int fd)
 		memtap_destroy(m);
 		return EXIT_FAILURE;
 	}
-	event_base_dispatch(m->base);
+	memtap_run(m);
 	mem_control_destroy(control);
 	memtap_destroy(m);
 	return EXIT_SUCCESS;

@@ -4,8 +4,10 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <sched.h>
 #include <stdlib.h>
 
+#include "common/io.h"
 #include "common/log.h"
 
 struct memtap *memtap_create(void)
@@ -47,6 +49,27 @@ void memtap_destroy(struct memtap *m)
 		event_base_free(m->base);
 	free(m->wake);
 	free(m);
+}
+
+#define AWAKE_NS 100000ull
+
+void memtap_expect(struct memtap *m)
+{
+	m->awake_ns = io_now_ns() + AWAKE_NS;
+}
+
+void memtap_run(struct memtap *m)
+{
+	int flags = EVLOOP_ONCE;
+
+	while (event_base_loop(m->base, flags) == 0 && !event_base_got_break(m->base)) {
+		if (m->awake_ns && io_now_ns() >= m->awake_ns)
+			m->awake_ns = 0;
+		flags = m->awake_ns ? EVLOOP_NONBLOCK : EVLOOP_ONCE;
+		/* the processor goes to who wants it, and does not fall asleep if nobody does */
+		if (m->awake_ns)
+			sched_yield();
+	}
 }
 
 /* Return: 0 or -errno. */

@@ -124,6 +124,7 @@ struct memtap {
 	struct event_base *base;
 	uint64_t pages;			/* of the guest's RAM; 0: MEMTAP_INIT has not come */
 	bool restating;			/* everything is being said again, and not all has come */
+	uint64_t awake_ns;		/* until then memtap_run() looks instead of sleeping */
 	struct mc_transport *transport;
 	struct mc_endpoint *endpoint;
 	struct snap_parent *parent;
@@ -147,6 +148,15 @@ struct memtap {
 /* Return: a memtap that waits for MEMTAP_INIT, the caller's to destroy; or NULL (errno). */
 struct memtap *memtap_create(void);
 void memtap_destroy(struct memtap *m);
+
+/* Does all that is to be done until sfd lets go. */
+void memtap_run(struct memtap *m);
+
+/*
+ * What somebody waits for will come, or be asked for, in a moment: for that long it is looked for
+ * without sleeping, since to be woken takes longer than the rest of a fault.
+ */
+void memtap_expect(struct memtap *m);
 
 /*
  * MEMTAP_INIT. Takes the sockets (of groups: -1 if none) over if it works. `again`:

@@ -7,6 +7,7 @@
  *
  * NETNS is a path as in /run/netns/NAME, or empty for the namespace it is started in.
  */
+#define _GNU_SOURCE
 #include "config.h"
 
 #include <argp.h>
@@ -14,6 +15,7 @@
 #include <jansson.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,7 +96,37 @@ static json_t *summary(uint64_t *ns, size_t count, double unit_ns)
 			 (double)ns[count * 99 / 100] / unit_ns);
 }
 
-/* ── 4 KB there and back ── */
+static void must(int error, const char *what)
+{
+	if (!error)
+		return;
+	fprintf(stderr, "bench-fault: %s: %s\n", what, strerror(error < 0 ? -error : error));
+	exit(EXIT_FAILURE);
+}
+
+/*
+ * ── 4 KB there and back ──
+ *
+ * Where the scheduler puts the two that talk decides how long it takes: on one processor none is
+ * asleep when it is needed, on two each has to be woken. So it is measured both ways.
+ */
+
+/* Which of the processors that we may use; the last if there are not so many. */
+static void stay_on(unsigned index, const cpu_set_t *all)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		if (!CPU_ISSET(cpu, all))
+			continue;
+		CPU_ZERO(&one);
+		CPU_SET(cpu, &one);
+		if (!index--)
+			break;
+	}
+	sched_setaffinity(0, sizeof(one), &one);
+}
 
 static void echo(int sock)
 {
@@ -128,22 +160,35 @@ static uint64_t round_trip_ns(int sock, const struct sockaddr_in6 *to)
 
 /* Who answers, and who asks. */
 struct pair {
+	cpu_set_t all;
 	pid_t pid;
 	int near;
 	struct sockaddr_in6 there;
 };
 
-static struct pair pair_create(const struct options *o)
+static struct pair pair_create(const struct options *o, unsigned processor)
 {
 	struct sockaddr_in6 here;
 	struct pair p;
 	_cleanup_fd_ int far = place_socket(&o->home, AF_INET6, &p.there);
 
 	p.near = place_socket(&o->away, AF_INET6, &here);
+	must(sched_getaffinity(0, sizeof(p.all), &p.all) ? errno : 0, "processors");
 	p.pid = fork();
-	if (!p.pid)
+	if (!p.pid) {
+		stay_on(processor, &p.all);
 		echo(far);
+	}
 	return p;
+}
+
+/* Adds `count` times to `ns`. */
+static void pair_measure(const struct pair *p, uint64_t *ns, unsigned count)
+{
+	stay_on(0, &p->all);
+	for (unsigned i = 0; i < count; i++)
+		ns[i] = round_trip_ns(p->near, &p->there);
+	sched_setaffinity(0, sizeof(p->all), &p->all);
 }
 
 static void pair_destroy(struct pair *p)
@@ -160,14 +205,6 @@ struct stage {
 	struct test_vm parent, clone;
 	struct test_file store, cache;
 };
-
-static void must(int error, const char *what)
-{
-	if (!error)
-		return;
-	fprintf(stderr, "bench-fault: %s: %s\n", what, strerror(error < 0 ? -error : error));
-	exit(EXIT_FAILURE);
-}
 
 static struct stage stage_create(const struct options *o)
 {
@@ -196,11 +233,13 @@ static void stage_destroy(struct stage *s)
 	test_file_destroy(&s->cache);
 }
 
-/* In turns, so that both have the same machine, whatever else it does. */
-static void measure_faults(struct stage *s, struct pair *p, uint64_t end, json_t **trips,
-			   json_t **faults)
+enum { ONE_PROCESSOR, TWO_PROCESSORS, TRIPS };
+
+/* In turns, so that all have the same machine, whatever else it does. */
+static void measure_faults(struct stage *s, const struct pair pairs[TRIPS], uint64_t end,
+			   json_t *trips[TRIPS], json_t **faults)
 {
-	uint64_t slice = end / SLICES / STEP_PAGES * STEP_PAGES, trip_ns[ROUND_TRIPS];
+	uint64_t slice = end / SLICES / STEP_PAGES * STEP_PAGES, trip_ns[TRIPS][ROUND_TRIPS];
 	size_t trip_count = 0, fault_count = 0;
 
 	for (uint64_t first = 0; trip_count < ROUND_TRIPS; first += slice) {
@@ -210,14 +249,16 @@ static void measure_faults(struct stage *s, struct pair *p, uint64_t end, json_t
 					  .pages = slice,
 					  .step = STEP_PAGES };
 
-		for (unsigned i = 0; i < ROUND_TRIPS / SLICES; i++)
-			trip_ns[trip_count++] = round_trip_ns(p->near, &p->there);
+		for (unsigned i = 0; i < TRIPS; i++)
+			pair_measure(&pairs[i], &trip_ns[i][trip_count], ROUND_TRIPS / SLICES);
+		trip_count += ROUND_TRIPS / SLICES;
 		vm_order(&s->clone, &order);
 		vm_wait(&s->clone);
 		for (uint64_t gfn = first; gfn < first + slice; gfn += STEP_PAGES)
 			vm_times[fault_count++] = vm_times[gfn];
 	}
-	*trips = summary(trip_ns, trip_count, 1e3);
+	for (unsigned i = 0; i < TRIPS; i++)
+		trips[i] = summary(trip_ns[i], trip_count, 1e3);
 	*faults = summary(vm_times, fault_count, 1e3);
 }
 
@@ -381,8 +422,8 @@ static const struct argp argp = { option_table, parse_option, NULL,
 int main(int argc, char **argv)
 {
 	struct options o = { { NULL, "127.0.0.1" }, { NULL, "127.0.0.1" }, 512 << 8 };
-	json_t *trips, *faults, *arms, *arms_ahead, *arms_dead, *writes, *fill, *wakes;
-	struct pair pair;
+	json_t *trips[TRIPS], *faults, *arms, *arms_ahead, *arms_dead, *writes, *fill, *wakes;
+	struct pair pairs[TRIPS];
 	struct stage s;
 	double stream;
 	int dead;
@@ -396,9 +437,11 @@ int main(int argc, char **argv)
 	s = stage_create(&o);
 	must(host_arm(&s.home, 0, SNAPSHOT, 0), "arm");
 	must(host_begin(&s.away, 0, SNAPSHOT, &s.home, 0), "begin");
-	pair = pair_create(&o);
-	measure_faults(&s, &pair, o.pages / 2, &trips, &faults);
-	pair_destroy(&pair);
+	for (unsigned i = 0; i < TRIPS; i++)
+		pairs[i] = pair_create(&o, i);
+	measure_faults(&s, pairs, o.pages / 2, trips, &faults);
+	for (unsigned i = 0; i < TRIPS; i++)
+		pair_destroy(&pairs[i]);
 	stream = measure_stream(&s, o.pages / 2);
 	host_file_gone(&s.home, 0);
 	vm_wait_protected(&s.parent, false);
@@ -410,11 +453,13 @@ int main(int argc, char **argv)
 	writes = measure_all_writes(&s, dead);
 	fill = measure_clone_fill(&s, dead);
 	wakes = measure_wakes(&s);
-	json_dumpf(json_pack("{s:I, s:o, s:o, s:f, s:f, s:o, s:o, s:o, s:o, s:o, s:o}", "mem_mb",
-			     (json_int_t)(o.pages >> 8), "round_trip_us", trips, "fault_us", faults,
-			     "ratio",
+	json_dumpf(json_pack("{s:I, s:o, s:o, s:o, s:f, s:f, s:o, s:o, s:o, s:o, s:o, s:o}",
+			     "mem_mb", (json_int_t)(o.pages >> 8), "round_trip_us",
+			     trips[ONE_PROCESSOR], "round_trip_apart_us", trips[TWO_PROCESSORS],
+			     "fault_us", faults, "ratio",
 			     json_real_value(json_object_get(faults, "median")) /
-				     json_real_value(json_object_get(trips, "median")),
+				     json_real_value(json_object_get(trips[ONE_PROCESSOR],
+								     "median")),
 			     "stream_mb_per_s", stream, "arm_ms", arms, "arm_prepared_ms",
 			     arms_ahead, "arm_prepared_dead_ms", arms_dead, "first_write_us",
 			     writes, "clone_write_us", fill, "wake_up_ms", wakes),
