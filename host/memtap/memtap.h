@@ -75,6 +75,17 @@ struct mem_faults {
 	LIST_HEAD(, mem_fault) buckets[MEM_FAULT_BUCKETS];
 };
 
+/*
+ * Somebody reads the file's pages in a row: those below `until` have been asked for. When the pages
+ * from `mark` on are used, as many as were asked for last are asked for twice.
+ */
+struct mem_row {
+	uint64_t mark, until;
+	unsigned pages;			/* 0: there is none */
+};
+
+#define MEM_ROWS 16u
+
 struct mem_file {
 	LIST_ENTRY(mem_file) link;
 	struct memtap *m;
@@ -92,6 +103,8 @@ struct mem_file {
 	unsigned completing_pages;	/* and so many are on their way */
 	unsigned users;			/* clones that map it, and files whose `other` it is */
 	struct mem_faults faults;
+	struct mem_row rows[MEM_ROWS];
+	unsigned next_row;		/* the oldest */
 	struct mem_record *record;	/* MEM_SNAPSHOT: what its clones need at first; or NULL */
 	bool recorded;			/* there is or was one */
 	bool wake_given;		/* its clones got what was on the list */
