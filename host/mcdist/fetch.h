@@ -34,7 +34,11 @@ struct mc_member {
 	uint32_t node;
 	struct mc_address source, parent;	/* the same, but in MC_TREE */
 	struct mc_address group;		/* MC_MULTICAST */
+	bool in_group;
 	bool deaf;			/* what is sent to the group does not reach us */
+	uint64_t deaf_ns;		/* since when, or until when it was so */
+	bool in_vain;			/* a time-out was the last that happened, */
+	unsigned unheard;		/* and so often one was answered to us alone */
 	bool orphan;			/* the parent is silent: the source is asked */
 	uint64_t orphan_ns;		/* when to try the parent again */
 	unsigned silent;		/* times in a row that nothing came from whom we ask, */

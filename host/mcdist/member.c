@@ -10,6 +10,11 @@
  * In a large group of MC_MULTICAST it does not ask at once. A thousand that ask for one page at one
  * instant would keep the source busy reading; when some have asked, the answer comes to all.
  *
+ * Some network may keep what is sent to the group from it. If it has asked in vain and got an answer
+ * alone then, DEAF_TIMES in a row and without a word to the group, it wants its answers alone from the
+ * first, until it hears something of the group. It may have been the source that was silent; so after
+ * DEAF_NS it asks as before once.
+ *
  * It joins until pages come; and again when the source has changed, by its sender's number.
  */
 #include "host/mcdist/fetch.h"
@@ -19,6 +24,8 @@
 #define PARENT_TRIES 3u
 #define PARENT_SILENT_NS 100000000ull	/* for each node above */
 #define ORPHAN_NS 100000000ull
+#define DEAF_TIMES 4u
+#define DEAF_NS 1000000000ull
 #define JOIN_FIRST_NS 50000000ull
 #define JOIN_LAST_NS 1000000000ull
 #define REPORT_PER_NODE_NS 1000000ull	/* that many do not drown the source in reports */
@@ -145,6 +152,7 @@ void mc_member_init(struct mc_fetch *f, const struct mc_way *way)
 
 		m->group = way->group;
 		m->deaf = error != 0;
+		m->in_group = !error;
 		m->spread_ns = m->deaf ? 0 : spread_ns(way->nodes);
 		if (error)
 			log_warn("mcdist: the group cannot be joined, pages come to us alone: "
@@ -155,7 +163,7 @@ void mc_member_init(struct mc_fetch *f, const struct mc_way *way)
 
 void mc_member_fini(struct mc_fetch *f)
 {
-	if (f->member.mode == MC_MULTICAST && !f->member.deaf)
+	if (f->member.in_group)
 		mc_endpoint_leave(ep_of(f), &f->member.group);
 	mc_timer_free(ep_of(f), &f->member.join);
 	mc_timer_free(ep_of(f), &f->member.report);
@@ -178,6 +186,7 @@ void mc_member_lost(struct mc_fetch *f)
 {
 	struct mc_member *m = &f->member;
 
+	m->in_vain = true;
 	if (m->silent++ == 0)
 		m->silent_ns = mc_now_ns(ep_of(f));
 	if (m->orphan || mc_address_is(&m->parent, &m->source) || m->silent < PARENT_TRIES ||
@@ -188,6 +197,38 @@ void mc_member_lost(struct mc_fetch *f)
 	m->orphan_ns = mc_now_ns(ep_of(f)) + ORPHAN_NS;
 	m->silent = 0;
 	join_anew(f);
+}
+
+static void set_deaf(struct mc_fetch *f, bool deaf)
+{
+	struct mc_member *m = &f->member;
+
+	if (m->deaf == deaf)
+		return;
+	log_debug("mcdist: node %u %s", m->node,
+		  deaf ? "hears nothing of its group: pages come to it alone" : "asks its group again");
+	m->deaf = deaf;
+	m->deaf_ns = mc_now_ns(ep_of(f));
+}
+
+/* Pages came to the group, or to us alone. */
+static void heard_pages(struct mc_fetch *f, bool group)
+{
+	struct mc_member *m = &f->member;
+
+	if (!m->in_group)
+		return;
+	if (group) {
+		m->unheard = 0;
+		set_deaf(f, false);
+	} else if (m->in_vain) {
+		if (++m->unheard >= DEAF_TIMES)
+			set_deaf(f, true);
+	} else if (m->deaf && m->deaf_ns + DEAF_NS < mc_now_ns(ep_of(f))) {
+		m->unheard = DEAF_TIMES - 1;
+		set_deaf(f, false);
+	}
+	m->in_vain = false;
 }
 
 /* A source that begins anew does not know us. */
@@ -228,6 +269,7 @@ void mc_member_heard(struct mc_fetch *f, const struct mc_heard *heard, uint32_t 
 	uint64_t now_ns = mc_now_ns(ep_of(f));
 
 	m->joined = true;
+	heard_pages(f, mc_is_group_sender(heard->sender));
 	if (mc_address_is(heard->from, parent_of(m)))
 		m->silent = 0;
 	if (m->orphan && mc_address_is(heard->from, &m->parent)) {
