@@ -36,6 +36,7 @@ struct sim_host_config {
 	uint32_t duplicate_ppm;
 	uint32_t late_ppm;		/* overtaken by what is sent `late_ns` after it */
 	uint64_t late_ns;
+	bool deaf;			/* the switch keeps from it what is sent to groups */
 	uint64_t port_bytes;		/* buffer in the switch before this host */
 	uint64_t send_bytes, receive_bytes;	/* buffers of a socket */
 	uint64_t receive_ns, receive_kib_ns;	/* what a datagram costs, and each KiB of it */

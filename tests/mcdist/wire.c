@@ -220,7 +220,7 @@ static void has_been_sent(void *arg)
 	if (group >= 0) {
 		for (uint32_t i = 0; i < sim->groups[group].count; i++) {
 			to = sim->groups[group].members[i];
-			if (to != from)
+			if (to != from && !to->host->config.deaf)
 				forward(to, packet, at_ns);
 		}
 	} else {

@@ -6,6 +6,7 @@
 
 #include <CUnit/CUnit.h>
 #include <arpa/inet.h>
+#include <linux/filter.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,6 +67,16 @@ static void write_places(struct crowd *c)
 	CU_ASSERT_EQUAL(write(c->places, places, sizeof(places)), (ssize_t)sizeof(places));
 }
 
+/* Its datagrams are dropped by the kernel, though it is in the group. */
+static void deafen(const struct test_host *h)
+{
+	struct sock_filter nothing = BPF_STMT(BPF_RET | BPF_K, 0);
+	struct sock_fprog program = { 1, &nothing };
+
+	CU_ASSERT_EQUAL(setsockopt(h->group, SOL_SOCKET, SO_ATTACH_FILTER, &program,
+				   sizeof(program)), 0);
+}
+
 struct crowd crowd_create(struct crowd c, const char *fault)
 {
 	c.home = host_start(CROWD_PAGES, 0, fault);
@@ -76,6 +87,8 @@ struct crowd crowd_create(struct crowd c, const char *fault)
 	CU_ASSERT_EQUAL(host_file(&c.home, &c.store, 0), 0);
 	for (unsigned i = 0; i < MEMBERS; i++) {
 		c.away[i] = host_start(CROWD_PAGES, 0, NULL);
+		if (c.deaf == i + 1)
+			deafen(&c.away[i]);
 		c.cache[i] = test_file_create(0, CROWD_PAGES);
 		CU_ASSERT_EQUAL(host_file(&c.away[i], &c.cache[i], 0), 0);
 		c.clones[i] = vm_clone(&c.cache[i]);

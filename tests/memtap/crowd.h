@@ -20,6 +20,7 @@ struct crowd {
 	uint32_t push_pages_per_s;
 	uint32_t compress;
 	uint64_t content;
+	unsigned deaf;		/* this member's group socket gets nothing; 0: none, else 1… */
 	struct test_host home, away[MEMBERS];
 	struct test_vm parent, clones[MEMBERS];
 	struct test_file store, cache[MEMBERS];

@@ -189,6 +189,28 @@ static void test_restart_in_a_group(void)
 	crowd_destroy(&c);
 }
 
+/* It is in the group, but the network keeps from it what is sent there; it alone reads at first. */
+static void test_a_deaf_member(void)
+{
+	struct crowd c = { MC_MULTICAST, .content = THEN, .deaf = 1 };
+	const uint64_t first = CROWD_PAGES / 8;
+	struct memtap_stats s;
+
+	c = crowd_create(c, NULL);
+	CU_ASSERT_EQUAL(vm_do_some(&c.clones[0], VM_CHECK, THEN, 0, first), 0);
+	s = host_stats(&c.away[0], MEMTAP_ALL);
+	printf("(%llu of %llu pages asked for in vain) ", (unsigned long long)s.retries,
+	       (unsigned long long)first);
+	/* a few times in vain, with some pages each; not for each page again */
+	CU_ASSERT(s.retries < first / 2);
+	crowd_look(&c, MEMBERS);
+	/* to the group once, and once to the deaf one; the rest was asked for in vain */
+	s = host_stats(&c.home, MEMTAP_ALL);
+	CU_ASSERT(s.served < 2 * CROWD_PAGES + first);
+	CU_ASSERT(s.multicast < CROWD_PAGES + first);
+	crowd_destroy(&c);
+}
+
 /* ── messages that make no sense ── */
 
 static void test_bad_messages(void)
@@ -228,6 +250,7 @@ static const struct test tests[] = {
 	{ "the source begins again", test_source_begins_again },
 	{ "a member begins again", test_restart_of_a_member },
 	{ "a member begins again and is in the group", test_restart_in_a_group },
+	{ "a deaf member", test_a_deaf_member },
 	{ "push completes", test_push_completes },
 	{ "nothing is pushed unless it is wanted", test_nothing_is_pushed_unless_wanted },
 	{ "bad messages", test_bad_messages },
