@@ -39,7 +39,7 @@ static void test_seal_is_chacha20_poly1305(void)
 	CU_ASSERT_EQUAL(len, 24 + sizeof(body) + 16);
 	CU_ASSERT_EQUAL(
 		memcmp(datagram,
-		       "SM\3\2\xd4\xc3\xb2\xa1\7\0\0\0\0\0\0\0\x88\x77\x66\x55\x44\x33\x22\x11",
+		       "SM\4\2\xd4\xc3\xb2\xa1\7\0\0\0\0\0\0\0\x88\x77\x66\x55\x44\x33\x22\x11",
 		       24),
 		0);
 	memcpy(nonce, "\xd4\xc3\xb2\xa1\7\0\0\0\0\0\0\0", 12);
