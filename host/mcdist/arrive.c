@@ -33,7 +33,7 @@ static bool is_here(struct mc_fetch *f, uint64_t gfn)
 /* Return: true if it is new here, and nobody had asked for it. */
 static bool take_page(struct mc_fetch *f, const struct mc_arrival *a)
 {
-	bool fresh = f->relay && !is_here(f, a->gfn);
+	bool fresh = f->relay && f->member.mode == MC_TREE && !is_here(f, a->gfn);
 
 	f->answered = false;
 	f->calls->arrived(f->arg, a);
@@ -48,6 +48,7 @@ static void take_pages(struct mc_fetch *f, struct mc_pages_reader r)
 	struct mc_span span = r.span;
 	bool fresh = true;
 
+	f->waited_ns = mc_waited_ns(span.flags);
 	for (uint32_t i = 0; i < span.pages; i++) {
 		struct mc_coded coded = mc_next_page(&r, i);
 		struct mc_arrival a = { .gfn = span.gfn + i, .page = coded.data };
@@ -70,9 +71,16 @@ static void take_pages(struct mc_fetch *f, struct mc_pages_reader r)
 int mc_fetch_handle_pages(struct mc_session *session, const struct mc_heard *heard,
 			  const uint8_t *body, size_t len)
 {
+	bool group = mc_is_group_sender(heard->sender);
+	struct mc_span told[MC_TOLD];
 	struct mc_pages_reader pages;
 	struct mc_fetch *f;
-	int error = mc_read_pages(body, len, session->snapshot.pages, &pages);
+	int error = 0;
+
+	if (group)
+		error = mc_read_told(body, &len, session->snapshot.pages, told);
+	if (!error)
+		error = mc_read_pages(body, len, session->snapshot.pages, &pages);
 
 	if (error)
 		return error;
@@ -81,6 +89,9 @@ int mc_fetch_handle_pages(struct mc_session *session, const struct mc_heard *hea
 	LIST_FOREACH(f, &session->fetches, link) {
 		take_pages(f, pages);
 		mc_member_heard(f, heard, pages.span.pages, session->ep->received_ns);
+		mc_repair_heard(f, heard->from);
+		if (group)
+			mc_repair_told(f, heard, told);
 	}
 	return 0;
 }

@@ -242,5 +242,6 @@ int mc_send_as(struct mc_session *session, struct mc_seal *seal, const struct mc
 		return 0;
 	if (type == MC_PAGES && fault_hit("mcdist-corrupt-reply"))
 		ep->sending[len / 2] ^= 1;
+	ep->sent_bytes += len;
 	return ep->transport->calls->send(ep->transport, to, ep->sending, len);
 }

@@ -3,9 +3,9 @@
 #ifndef MCDIST_ENDPOINT_H
 #define MCDIST_ENDPOINT_H
 
-#include <string.h>
 #include <sys/queue.h>
 
+#include "host/mcdist/address.h"
 #include "host/mcdist/mcdist.h"
 #include "host/mcdist/seal.h"
 #include "host/mcdist/window.h"
@@ -47,6 +47,7 @@ struct mc_endpoint {
 	struct mc_timer push;
 	LIST_HEAD(, mc_joined) joined;
 	uint64_t received_ns;		/* the datagram at hand */
+	uint64_t sent_bytes;		/* of datagrams, in all */
 	uint8_t sending[MC_MAX_DATAGRAM];
 };
 
@@ -70,11 +71,6 @@ static inline void mc_timer_set(struct mc_endpoint *ep, struct mc_timer *timer, 
 static inline void mc_timer_free(struct mc_endpoint *ep, struct mc_timer *timer)
 {
 	ep->transport->calls->timer_free(ep->transport, timer);
-}
-
-static inline bool mc_address_is(const struct mc_address *a, const struct mc_address *b)
-{
-	return a->len == b->len && !memcmp(&a->at, &b->at, a->len);
 }
 
 /* A datagram's body is written here before mc_send(). */

@@ -4,25 +4,16 @@
  *
  *   MC_IDLE ── want ──→ MC_QUEUED ── the window has room ──→ MC_IN_FLIGHT ── done ──→ MC_IDLE
  *                           └────────────── its time is over ───────┘
- *
- * Wants that come in one turn of the world's loop leave in one request: the first sets the `flush`
- * timer, which fires after what is to be done already. What somebody waits for goes first, each
- * page as a run of its own so that its answer is not held up by others; pages ahead follow in runs.
  */
 #include "host/mcdist/fetch.h"
 
 #include <errno.h>
-#include <sodium.h>
 #include <stdlib.h>
-
-#include "common/log.h"
-
-#define ALONE_TRIES 3u	/* then what is sent to all seems not to come */
 
 #define MC_PASSED 3u	/* datagrams overtake each other now and then */
 #define LOOK_AT 32u	/* of the oldest that are under way */
 
-static void timer_set(struct mc_fetch *f, uint64_t due_ns)
+void mc_fetch_wait(struct mc_fetch *f, uint64_t due_ns)
 {
 	if (f->timer_ns && f->timer_ns <= due_ns)
 		return;
@@ -30,101 +21,12 @@ static void timer_set(struct mc_fetch *f, uint64_t due_ns)
 	mc_timer_set(f->session->ep, &f->timer, due_ns);
 }
 
-static void depart(struct mc_fetch *f, struct mc_want *w, uint64_t now_ns)
+void mc_fetch_lost(struct mc_fetch *f, struct mc_want *w)
 {
-	TAILQ_REMOVE(&f->queues[w->urgency], w, link);
-	TAILQ_INSERT_TAIL(&f->flight, w, link);
-	w->state = MC_IN_FLIGHT;
-	w->sent_ns = now_ns;
-	w->passed = 0;
-	w->due_ns = now_ns + mc_pace_timeout_ns(&f->pace, w->tries);
-	f->in_flight++;
-	timer_set(f, w->due_ns);
-}
-
-static uint32_t flags_of(const struct mc_fetch *f, const struct mc_want *w)
-{
-	bool alone = f->member.deaf || w->tries >= ALONE_TRIES;
-
-	return (w->tries || alone ? MC_RUN_AGAIN : 0) | (alone ? MC_RUN_ALONE : 0) |
-	       (w->urgency == MC_AHEAD ? MC_RUN_AHEAD : 0);
-}
-
-/* Takes queued wants into `spans` as far as there is room. Return: how many spans there are. */
-static unsigned gather(struct mc_fetch *f, struct mc_span spans[MC_MAX_RUNS])
-{
-	uint64_t now_ns = mc_now_ns(f->session->ep);
-	struct mc_span *run = NULL;	/* of pages ahead, that may grow */
-	unsigned count = 0;
-
-	while (f->in_flight < f->pace.window_pages) {
-		struct mc_want *w = TAILQ_FIRST(&f->queues[MC_NOW]);
-		uint32_t flags;
-
-		if (!w)
-			w = TAILQ_FIRST(&f->queues[MC_AHEAD]);
-		if (!w)
-			break;
-		flags = flags_of(f, w);
-		if (run && run->flags == flags && w->gfn == run->gfn + run->pages &&
-		    run->pages < MC_MAX_PAGES) {
-			run->pages++;
-		} else if (count < MC_MAX_RUNS) {
-			spans[count] = (struct mc_span){ w->gfn, 1, flags };
-			run = w->urgency == MC_AHEAD ? &spans[count] : NULL;
-			count++;
-		} else {
-			break;
-		}
-		depart(f, w, now_ns);
-	}
-	return count;
-}
-
-static void send_request(struct mc_fetch *f, const struct mc_span *spans, unsigned count)
-{
-	const struct mc_address *whom[2];
-	unsigned asked = mc_member_asks(f, whom);
-
-	for (unsigned i = 0; i < asked; i++) {
-		/* written anew, since it was sealed in place */
-		size_t len = mc_write_request(mc_body(f->session->ep), spans, count);
-		int error = mc_send(f->session, whom[i], MC_REQUEST, len);
-
-		/* as good as lost under way */
-		if (error)
-			log_debug("mcdist: request not sent: error %d", -error);
-	}
-}
-
-static void on_flush(void *arg)
-{
-	struct mc_fetch *f = arg;
-	struct mc_span spans[MC_MAX_RUNS];
-	unsigned count;
-
-	f->flush_is_set = false;
-	while ((count = gather(f, spans)))
-		send_request(f, spans, count);
-}
-
-static void flush_soon(struct mc_fetch *f)
-{
-	uint64_t at_ns = MC_NEXT_TURN;
-
-	if (f->member.spread_ns) {
-		if (f->flush_is_set)
-			return;
-		f->flush_is_set = true;
-		at_ns = mc_now_ns(f->session->ep) + randombytes_uniform(f->member.spread_ns);
-	}
-	mc_timer_set(f->session->ep, &f->flush, at_ns);
-}
-
-static void enqueue(struct mc_fetch *f, struct mc_want *w)
-{
-	w->state = MC_QUEUED;
-	TAILQ_INSERT_TAIL(&f->queues[w->urgency], w, link);
+	TAILQ_REMOVE(&f->flight, w, link);
+	f->in_flight--;
+	f->session->ep->counters->retries++;
+	mc_ask_enqueue(f, w);
 }
 
 static void on_timer(void *arg)
@@ -132,7 +34,7 @@ static void on_timer(void *arg)
 	struct mc_fetch *f = arg;
 	uint64_t now_ns = mc_now_ns(f->session->ep), next_ns = UINT64_MAX;
 	struct mc_want *w, *next;
-	bool lost = false;
+	bool lost[2] = { false };	/* of the source or the parent, of a neighbour */
 
 	f->timer_ns = 0;
 	for (w = TAILQ_FIRST(&f->flight); w; w = next) {
@@ -141,20 +43,19 @@ static void on_timer(void *arg)
 			next_ns = w->due_ns < next_ns ? w->due_ns : next_ns;
 			continue;
 		}
-		TAILQ_REMOVE(&f->flight, w, link);
-		f->in_flight--;
-		f->session->ep->counters->retries++;
+		lost[w->of_neighbour] = true;
 		w->tries++;
-		enqueue(f, w);
-		lost = true;
+		mc_fetch_lost(f, w);
 	}
 	if (next_ns != UINT64_MAX)
-		timer_set(f, next_ns);
-	if (lost) {
+		mc_fetch_wait(f, next_ns);
+	if (lost[0]) {
 		mc_pace_lost(&f->pace);
 		mc_member_lost(f);
-		flush_soon(f);
 	}
+	if (lost[1])
+		mc_repair_lost(f);
+	mc_ask_soon(f);
 }
 
 void mc_fetch_want(struct mc_fetch *fetch, struct mc_want *want, enum mc_urgency urgency)
@@ -166,11 +67,10 @@ void mc_fetch_want(struct mc_fetch *fetch, struct mc_want *want, enum mc_urgency
 		return;
 	}
 	if (want->state == MC_QUEUED)
-		TAILQ_REMOVE(&fetch->queues[want->urgency], want, link);
+		TAILQ_REMOVE(mc_ask_queue(fetch, want), want, link);
 	want->urgency = (uint8_t)urgency;
-	enqueue(fetch, want);
-	if (fetch->in_flight < fetch->pace.window_pages)
-		flush_soon(fetch);
+	mc_ask_enqueue(fetch, want);
+	mc_ask_soon(fetch);
 }
 
 /*
@@ -186,37 +86,40 @@ static void look_for_passed(struct mc_fetch *f, const struct mc_want *came)
 	for (w = TAILQ_FIRST(&f->flight); w && w->sent_ns < came->sent_ns && seen < LOOK_AT;
 	     w = next, seen++) {
 		next = TAILQ_NEXT(w, link);
-		if (w->tries || w->urgency > came->urgency)
+		if (w->tries || w->urgency > came->urgency || w->of_neighbour != came->of_neighbour)
 			continue;
 		if (w->passed < UINT8_MAX)
 			w->passed++;
 		if (w->passed < MC_PASSED || w->sent_ns + late_ns > now_ns)
 			continue;
-		TAILQ_REMOVE(&f->flight, w, link);
-		f->in_flight--;
-		f->session->ep->counters->retries++;
 		w->tries++;
-		enqueue(f, w);
+		mc_fetch_lost(f, w);
 	}
+}
+
+/* Return: how long the way to who was asked and back took, or 0 if there is no telling. */
+static uint64_t round_trip_ns(const struct mc_fetch *f, const struct mc_want *came)
+{
+	uint64_t took_ns = mc_now_ns(f->session->ep) - came->sent_ns;
+
+	return came->tries || took_ns <= f->waited_ns ? 0 : took_ns - f->waited_ns;
 }
 
 void mc_fetch_done(struct mc_fetch *fetch, struct mc_want *want, bool arrived)
 {
 	if (want->state == MC_QUEUED)
-		TAILQ_REMOVE(&fetch->queues[want->urgency], want, link);
+		TAILQ_REMOVE(mc_ask_queue(fetch, want), want, link);
 	if (want->state == MC_IN_FLIGHT) {
 		TAILQ_REMOVE(&fetch->flight, want, link);
 		fetch->in_flight--;
-		if (arrived)
-			look_for_passed(fetch, want);
-		if (arrived)
-			mc_pace_arrived(&fetch->pace,
-					want->tries ? 0 : mc_now_ns(fetch->session->ep) - want->sent_ns);
+	}
+	if (want->state == MC_IN_FLIGHT && arrived) {
+		look_for_passed(fetch, want);
+		mc_pace_arrived(&fetch->pace, round_trip_ns(fetch, want));
 	}
 	fetch->answered |= want->state == MC_IN_FLIGHT;
 	want->state = MC_IDLE;
-	if (!TAILQ_EMPTY(&fetch->queues[MC_NOW]) || !TAILQ_EMPTY(&fetch->queues[MC_AHEAD]))
-		flush_soon(fetch);
+	mc_ask_soon(fetch);
 }
 
 void mc_fetch_again(struct mc_fetch *f, uint64_t gfn)
@@ -229,11 +132,9 @@ void mc_fetch_again(struct mc_fetch *f, uint64_t gfn)
 	}
 	if (!w)
 		return;
-	TAILQ_REMOVE(&f->flight, w, link);
-	f->in_flight--;
 	w->tries++;
-	enqueue(f, w);
-	flush_soon(f);
+	mc_fetch_lost(f, w);
+	mc_ask_soon(f);
 }
 
 static bool is_way(const struct mc_way *way)
@@ -276,16 +177,15 @@ struct mc_fetch *mc_fetch_create(struct mc_endpoint *ep, const struct mc_snapsho
 	}
 	f->calls = calls;
 	f->arg = arg;
-	for (unsigned i = 0; i < 2; i++)
-		TAILQ_INIT(&f->queues[i]);
 	TAILQ_INIT(&f->flight);
+	mc_ask_init(f);
 	mc_pace_init(&f->pace, ep->transport->calls->window_pages(ep->transport));
-	f->flush = (struct mc_timer){ .fire = on_flush, .arg = f };
 	f->timer = (struct mc_timer){ .fire = on_timer, .arg = f };
-	if (way->mode == MC_TREE && calls->read_page && !mc_fetch_relay(f->session))
+	if (way->mode != MC_UNICAST && calls->read_page && !mc_fetch_relay(f->session))
 		f->relay = mc_relay_create(f);
 	LIST_INSERT_HEAD(&f->session->fetches, f, link);
 	mc_member_init(f, way);
+	mc_repair_init(f, way);
 	return f;
 }
 
@@ -305,8 +205,10 @@ void mc_fetch_destroy(struct mc_fetch *fetch)
 		return;
 	forget_all(&fetch->queues[MC_NOW]);
 	forget_all(&fetch->queues[MC_AHEAD]);
+	forget_all(&fetch->repairs);
 	forget_all(&fetch->flight);
-	mc_timer_free(fetch->session->ep, &fetch->flush);
+	mc_ask_fini(fetch);
+	mc_repair_fini(fetch);
 	mc_timer_free(fetch->session->ep, &fetch->timer);
 	mc_member_fini(fetch);
 	mc_relay_destroy(fetch->relay);

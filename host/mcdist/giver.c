@@ -21,7 +21,7 @@ static void debt_free(struct mc_endpoint *ep, struct mc_debt *debt)
 	free(debt);
 }
 
-void mc_owe(struct mc_giver *giver, const struct mc_address *to, const struct mc_span *span)
+static void owe(struct mc_giver *giver, const struct mc_address *to, const struct mc_span *span)
 {
 	struct mc_endpoint *ep = giver->session->ep;
 	unsigned queue = span->flags & MC_RUN_AHEAD ? 1 : 0;
@@ -35,6 +35,30 @@ void mc_owe(struct mc_giver *giver, const struct mc_address *to, const struct mc
 	*debt = (struct mc_debt){ .giver = giver, .to = *to, .span = *span };
 	TAILQ_INSERT_TAIL(&ep->debts[queue], debt, link);
 	ep->debt_count++;
+	for (uint32_t i = 0; i < span->pages; i++)
+		mc_recent_owed(&giver->recents, ep, to, span->gfn + i);
+}
+
+void mc_owe(struct mc_giver *giver, const struct mc_address *to, const struct mc_span *span)
+{
+	struct mc_span run = { .flags = span->flags };
+
+	if (!(span->flags & MC_RUN_AGAIN)) {
+		owe(giver, to, span);
+		return;
+	}
+	for (uint64_t gfn = span->gfn; gfn < span->gfn + span->pages; gfn++) {
+		if (!mc_recent_is(&giver->recents, giver->session->ep, to, gfn)) {
+			run.gfn = run.pages ? run.gfn : gfn;
+			run.pages++;
+			continue;
+		}
+		if (run.pages)
+			owe(giver, to, &run);
+		run.pages = 0;
+	}
+	if (run.pages)
+		owe(giver, to, &run);
 }
 
 void mc_owe_more(struct mc_giver *giver, const struct mc_address *to, const struct mc_span *page)
@@ -47,7 +71,7 @@ void mc_owe_more(struct mc_giver *giver, const struct mc_address *to, const stru
 	    last->span.gfn + last->span.pages == page->gfn && last->span.pages < MC_MAX_PAGES)
 		last->span.pages++;
 	else
-		mc_owe(giver, to, page);
+		owe(giver, to, page);
 }
 
 void mc_debts_drop(struct mc_giver *giver)
@@ -86,25 +110,42 @@ static ssize_t write_pages(struct mc_giver *g, const struct mc_span *span, bool 
 	return (ssize_t)mc_pages_end(&w);
 }
 
+/* Given, or not to be had now: who asks again is answered as it should be. */
+static void remember(struct mc_giver *g, const struct mc_to *to, const struct mc_span *span,
+		     bool given)
+{
+	for (uint32_t i = 0; i < span->pages && !to->told; i++) {
+		if (given)
+			mc_recent_given(&g->recents, g->session->ep, to->address, span->gfn + i);
+		else
+			mc_recent_forget(&g->recents, to->address, span->gfn + i);
+	}
+}
+
 ssize_t mc_give(struct mc_giver *giver, const struct mc_to *to, const struct mc_span *span)
 {
 	struct mc_session *session = giver->session;
 	struct mc_counters *counters = session->ep->counters;
-	struct mc_seal *seal = to->group ? &session->group_seal : &session->seal;
-	ssize_t len = write_pages(giver, span, to->group);
+	struct mc_seal *seal = to->told ? &session->group_seal : &session->seal;
+	ssize_t len = write_pages(giver, span, to->told);
 	int error;
 
-	if (len < 0)
+	if (len < 0) {
+		remember(giver, to, span, false);
 		return 0;
+	}
+	if (to->told)
+		len += (ssize_t)mc_write_told(mc_body(session->ep) + len, to->told);
 	error = mc_send_as(session, seal, to->address, MC_PAGES, (size_t)len);
 	if (error == -EAGAIN)
 		return error;
+	remember(giver, to, span, !error);
 	if (error) {
 		log_debug("mcdist: pages not sent: error %d", -error);
 		return 0;
 	}
 	counters->served += span->pages;
-	if (to->group)
+	if (to->told)
 		counters->multicast += span->pages;
 	if (giver->also_counted)
 		*giver->also_counted += span->pages;
@@ -117,7 +158,7 @@ void mc_pay_debts(struct mc_endpoint *ep)
 
 	for (unsigned i = 0; i < 2; i++) {
 		while ((debt = TAILQ_FIRST(&ep->debts[i]))) {
-			struct mc_to to = { &debt->to, false };
+			struct mc_to to = { .address = &debt->to };
 
 			if (mc_give(debt->giver, &to, &debt->span) == -EAGAIN)
 				return;

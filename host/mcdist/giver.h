@@ -5,6 +5,7 @@
 
 #include "host/mcdist/coding.h"
 #include "host/mcdist/endpoint.h"
+#include "host/mcdist/recent.h"
 
 struct mc_group;
 
@@ -13,6 +14,7 @@ struct mc_giver {
 	mc_read_page *read_page;
 	void *arg;
 	struct mc_coder *coder;		/* NULL: pages go as they are */
+	struct mc_recents recents;
 	uint64_t *also_counted;		/* in mc_counters, beside `served`; or NULL */
 };
 
@@ -26,7 +28,10 @@ struct mc_debt {
 
 #define MC_DEBTS_MAX 4096	/* more are not taken on; who asked asks again */
 
-/* Owes pages to one. They go out as soon as there is room for them: at once, if there is. */
+/*
+ * Owes pages to one. They go out as soon as there is room for them: at once, if there is. Of what
+ * is asked for again, what was given a moment ago or is owed already is not owed once more.
+ */
 void mc_owe(struct mc_giver *giver, const struct mc_address *to, const struct mc_span *span);
 
 /* The same, as part of the last debt to that one if it is the page before. */
@@ -41,7 +46,7 @@ void mc_debts_drop(struct mc_giver *giver);
 /* To whom and how. */
 struct mc_to {
 	const struct mc_address *address;
-	bool group;		/* to all */
+	const struct mc_span *told;	/* to all: MC_TOLD that went out before; NULL: to one */
 };
 
 /*

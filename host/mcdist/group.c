@@ -4,9 +4,9 @@
  *
  *   never ── asked for ──→ owed ── paid ──→ sent, at a time ── asked for much later, twice ──→ owed
  *
- * Who asks for a page that was sent has missed it, or has come late. It alone gets it, unless another
- * asks for the same soon after: of a thousand members some miss every datagram, and to answer each of
- * them would be unicast again. So the source's bytes hardly grow with the members or with the loss.
+ * Who has missed a page asks its neighbours. Who asks here for one that was sent has come late, or
+ * its neighbours lack it as well. It alone gets it, unless another asks for the same soon after: to
+ * answer each of a thousand members would be unicast again.
  */
 #include "host/mcdist/group.h"
 
@@ -21,12 +21,17 @@
 #define TICKS 65534u		/* then they begin anew: a page is taken for fresh once a minute */
 #define LOCKSTEP_TICKS (MC_LOCKSTEP_NS / TICK_NS)
 #define FULL_NS 1000000ull	/* the transport was full: try again after */
-#define AGAIN_TICKS 2u		/* who asks again has waited already */
+#define SENT (1u << (MC_TOLD - 1))	/* datagrams that later ones tell of */
 #define ALONE_TICKS (MC_ALONE_NS / TICK_NS)
 
 struct group_page {
 	uint16_t sent;		/* to all: NEVER, OWED, or 1 + the tick */
 	uint16_t alone;		/* to the only one who lacked it: NEVER, or 1 + the tick */
+};
+
+struct sent {
+	uint64_t counter;
+	struct mc_span span;
 };
 
 struct mc_group {
@@ -35,7 +40,7 @@ struct mc_group {
 	struct mc_flow flow;
 	struct mc_debts debts[2];	/* what somebody waits for; what is ahead */
 	struct mc_timer pay;
-	uint64_t had;			/* pages that were sent */
+	struct sent sent[SENT];		/* what went out last, by its counter */
 	struct group_page pages[];
 };
 
@@ -96,8 +101,6 @@ static void mark(struct mc_group *g, const struct mc_span *span, uint16_t as)
 	for (uint32_t i = 0; i < span->pages; i++) {
 		uint16_t *sent = &g->pages[span->gfn + i].sent;
 
-		if (*sent == NEVER)
-			g->had++;
 		*sent = as;
 	}
 }
@@ -118,20 +121,14 @@ static bool owe_to_all(struct mc_group *g, const struct mc_span *span)
 /* Whom a page goes to when a member asks for it. */
 enum answer { ANSWER_NOBODY, ANSWER_ALL, ANSWER_ONE };
 
-static enum answer answer_to(struct mc_group *g, uint64_t gfn, uint16_t tick, bool again)
+static enum answer answer_to(struct mc_group *g, uint64_t gfn, uint16_t tick)
 {
 	struct group_page *page = &g->pages[gfn];
 	bool alone = page->alone == NEVER || ticks_since(page->alone, tick) >= ALONE_TICKS;
 
 	if (page->sent == NEVER)
 		return ANSWER_ALL;
-	/* it has been passed by what was sent later: the first to say so need not wait */
-	if (again && alone && page->sent != OWED) {
-		page->alone = tick;
-		return ANSWER_ONE;
-	}
-	if (page->sent == OWED ||
-	    ticks_since(page->sent, tick) < (again ? AGAIN_TICKS : LOCKSTEP_TICKS))
+	if (page->sent == OWED || ticks_since(page->sent, tick) < LOCKSTEP_TICKS)
 		return ANSWER_NOBODY;
 	page->alone = alone ? tick : NEVER;
 	return alone ? ANSWER_ONE : ANSWER_ALL;
@@ -160,14 +157,13 @@ void mc_group_asked(struct mc_group *group, const struct mc_address *from,
 	uint16_t tick = tick_of(mc_now_ns(group->giver->session->ep));
 	struct mc_span run = { .gfn = span->gfn, .flags = span->flags };
 	enum answer answer = ANSWER_NOBODY;
-	bool again = span->flags & MC_RUN_AGAIN;
 
 	if (span->flags & MC_RUN_ALONE) {
 		mc_owe(group->giver, from, span);
 		return;
 	}
 	for (uint32_t i = 0; i < span->pages; i++) {
-		enum answer next = answer_to(group, span->gfn + i, tick, again);
+		enum answer next = answer_to(group, span->gfn + i, tick);
 
 		if (run.pages && next != answer) {
 			if (!give(group, from, &run, answer))
@@ -189,19 +185,36 @@ void mc_group_report(struct mc_group *group, const struct mc_report *report)
 		mc_flow_report(&group->flow, mc_now_ns(s->ep), report);
 }
 
+/* What was sent 1, 2, 4, 8 before the datagram with this counter. */
+static void tell(const struct mc_group *g, uint64_t counter, struct mc_span told[MC_TOLD])
+{
+	for (unsigned i = 0; i < MC_TOLD; i++) {
+		const struct sent *sent = &g->sent[(counter - (1u << i)) % SENT];
+
+		told[i] = (struct mc_span){ 0 };
+		if (sent->counter + (1u << i) == counter)
+			told[i] = sent->span;
+	}
+}
+
 /* Return: 0, or when to try again. */
 static uint64_t send_to_all(struct mc_group *g, const struct mc_span *span, bool waited_for)
 {
 	struct mc_endpoint *ep = g->giver->session->ep;
 	uint64_t now_ns = mc_now_ns(ep), wait_ns = mc_flow_wait_ns(&g->flow, now_ns, waited_for);
-	struct mc_to to = { &g->address, true };
+	uint64_t counter = g->giver->session->group_seal.counter + 1;
+	struct mc_span told[MC_TOLD];
+	struct mc_to to = { &g->address, told };
 	ssize_t len;
 
 	if (wait_ns)
 		return wait_ns;
+	tell(g, counter, told);
 	len = mc_give(g->giver, &to, span);
 	if (len == -EAGAIN)
 		return now_ns + FULL_NS;
+	if (len)
+		g->sent[counter % SENT] = (struct sent){ counter, *span };
 	mc_flow_sent(&g->flow, now_ns, (uint64_t)len + MC_OVERHEAD_BYTES);
 	mark(g, span, tick_of(now_ns));
 	return 0;

@@ -7,14 +7,18 @@
  * snapshot's key. How pages travel, and what all of it is called, is in proto/mcdist.h.
  *
  *   endpoint.c   datagrams come in, are judged, and go to the snapshot they belong to
- *   fetch.c      the member: what is wanted is asked for, and asked for again
+ *   fetch.c      the member: what is wanted is waited for, and asked for again
  *   arrive.c     pages that come
+ *   ask.c        what is wanted becomes requests
  *   member.c     whom it asks, its joining and reports
+ *   repair.c     what was sent to a group and missed: a neighbour is asked
  *   server.c     the source: what is asked for
  *   giver.c      what is owed to one, and pages into datagrams
  *   group.c      what is owed to all, lockstep, the end game; flow.c: how fast
  *   push.c       what nobody asked for
- *   relay.c      a member of MC_TREE that others ask
+ *   recent.c     what was given to whom a moment ago
+ *   known.c      who has joined
+ *   relay.c      a member that others ask
  *   coding.c     pages of zeros, equal ones, compressed ones
  *
  * The one who fetches is the only one who cares: a page that does not come is asked for again, at
@@ -56,7 +60,7 @@ struct mc_counters {
 struct mc_span {
 	uint64_t gfn;
 	uint32_t pages;		/* 1..MC_MAX_PAGES */
-	uint32_t flags;		/* MC_RUN_…, where it is asked for */
+	uint32_t flags;		/* MC_RUN_…, where it is asked for; waited, where it is given */
 };
 
 /* A snapshot as all ends know it. */
@@ -150,6 +154,8 @@ struct mc_want {
 	uint64_t sent_ns;	/* last time */
 	uint64_t due_ns;	/* when to ask again */
 	uint32_t tries;		/* times it was asked for again */
+	uint8_t repairs;	/* times a neighbour was asked, */
+	uint8_t of_neighbour;	/* and it is now */
 	uint8_t passed;		/* answers that came to what was asked for later */
 	uint8_t state;		/* enum mc_want_state */
 	uint8_t urgency;	/* enum mc_urgency */

@@ -14,8 +14,8 @@ struct mc_pace {
 	uint32_t credit;	/* pages that arrived since the window last grew */
 };
 
-#define MC_RTO_FIRST_NS 40000000ull	/* before anything is measured */
-#define MC_RTO_MIN_NS 3000000ull	/* a busy host answers late */
+#define MC_RTO_FIRST_NS 10000000ull	/* before anything is measured */
+#define MC_RTO_MIN_NS 1000000ull	/* a busy host answers late; see recent.h */
 #define MC_RTO_MAX_NS 500000000ull	/* a server that came back is found in this time */
 #define MC_LATE_NS 1000000ull	/* datagrams overtake each other */
 #define MC_WINDOW_MIN 8u

@@ -11,8 +11,6 @@
 #define BEHIND_NS 3000000ull		/* what was not sent in time is made up for, so far */
 #define UNSENT_BYTES (256u << 10)	/* more waits for the wire already: 2 ms at 1 Gbit/s */
 #define FULL_NS 1000000ull
-#define DONES 3u			/* MC_DONE may be lost */
-#define DONE_NS 100000000ull
 #define NS_PER_S 1000000000ull
 
 struct mc_push {
@@ -39,7 +37,7 @@ static void push_free(struct mc_endpoint *ep, struct mc_push *p)
 /* Sends it. Return: 0, or when to try again. */
 static uint64_t send_span(struct mc_endpoint *ep, struct mc_push *p, const struct mc_span *span)
 {
-	struct mc_to to = { &p->to, false };
+	struct mc_to to = { .address = &p->to };
 	uint64_t wait_ns = 0;
 
 	if (p->group)
@@ -73,11 +71,11 @@ static bool next_rest(struct mc_push *p, struct mc_span *span)
 /* All is out. Return: true if the push is over. */
 static bool say_done(struct mc_endpoint *ep, struct mc_push *p)
 {
-	if (!p->rest_ns || p->dones == DONES)
+	if (!p->rest_ns || p->dones == MC_DONES)
 		return true;
 	mc_send(p->giver->session, &p->to, MC_DONE, 0);
 	p->dones++;
-	p->paced_ns = mc_now_ns(ep) + DONE_NS;
+	p->paced_ns = mc_now_ns(ep) + MC_DONE_NS;
 	return false;
 }
 

@@ -11,6 +11,9 @@
 #include "host/mcdist/giver.h"
 #include "host/mcdist/group.h"
 
+#define MC_DONES 3u			/* MC_DONE is said so often, as it may be lost, */
+#define MC_DONE_NS 100000000ull		/* and after so long again */
+
 struct mc_push_order {
 	struct mc_giver *giver;
 	struct mc_group *group;			/* or NULL: */

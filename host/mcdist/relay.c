@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A member of MC_TREE that others ask.
+ * A member that others ask: its children in MC_TREE, neighbours in MC_MULTICAST.
  *
  * What is here is answered. For what is not, an interest is kept, and the caller wants the page as
- * if it were its own; when it arrives, who is interested gets it. An interest that is old is dropped:
- * who still lacks the page asks again. What arrives without having been asked for was pushed, and is
- * passed on to the children, which are those who joined here.
+ * if it were its own; when it arrives, who is interested gets it. In MC_MULTICAST only what was
+ * missed here too is wanted so: else it is on its way, or nobody has it. An interest that is old is
+ * dropped: who still lacks the page asks again. In MC_TREE what arrives without having been asked
+ * for was pushed, and is passed on to the children, which are those who joined here.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -30,6 +31,7 @@ struct interest {
 struct child {
 	struct mc_address at;
 	uint64_t heard_ns;	/* 0: none */
+	unsigned dones;		/* said to it */
 };
 
 struct mc_relay {
@@ -39,7 +41,28 @@ struct mc_relay {
 	TAILQ_HEAD(, interest) interests;	/* the oldest first */
 	unsigned count;
 	struct child children[CHILDREN_MAX];
+	bool done;		/* all was pushed */
+	struct mc_timer say_done;
 };
+
+/* To each child as often as the source says it, to those who come later as well. */
+static void on_done(void *arg)
+{
+	struct mc_relay *r = arg;
+	struct mc_session *s = r->fetch->session;
+	bool again = false;
+
+	for (unsigned i = 0; i < CHILDREN_MAX; i++) {
+		struct child *c = &r->children[i];
+
+		if (!c->heard_ns || c->dones == MC_DONES)
+			continue;
+		mc_send(s, &c->at, MC_DONE, 0);
+		again |= ++c->dones < MC_DONES;
+	}
+	if (again)
+		mc_timer_set(s->ep, &r->say_done, mc_now_ns(s->ep) + MC_DONE_NS);
+}
 
 struct mc_relay *mc_relay_create(struct mc_fetch *fetch)
 {
@@ -54,6 +77,7 @@ struct mc_relay *mc_relay_create(struct mc_fetch *fetch)
 		.arg = fetch->arg,
 		.also_counted = &fetch->session->ep->counters->relayed,
 	};
+	r->say_done = (struct mc_timer){ .fire = on_done, .arg = r };
 	TAILQ_INIT(&r->interests);
 	return r;
 }
@@ -74,6 +98,7 @@ void mc_relay_destroy(struct mc_relay *relay)
 		return;
 	while ((i = TAILQ_FIRST(&relay->interests)))
 		interest_free(relay, i);
+	mc_timer_free(relay->fetch->session->ep, &relay->say_done);
 	mc_debts_drop(&relay->giver);
 	free(relay);
 }
@@ -110,6 +135,12 @@ static void remember(struct mc_relay *r, const struct mc_address *who, uint64_t 
 	r->count++;
 }
 
+/* Would our asking for it bring it? */
+static bool is_to_be_had(const struct mc_fetch *f, const struct mc_span *run)
+{
+	return f->member.mode == MC_TREE || mc_repair_missed(f, run->gfn);
+}
+
 /* A run of a request of which the first page is here, or not, and so are the others. */
 static void handle_run(struct mc_relay *r, const struct mc_address *from,
 		       const struct mc_span *run, bool here)
@@ -122,7 +153,7 @@ static void handle_run(struct mc_relay *r, const struct mc_address *from,
 	}
 	for (uint32_t i = 0; i < run->pages; i++)
 		remember(r, from, run->gfn + i, run->flags);
-	if (f->calls->asked)
+	if (f->calls->asked && is_to_be_had(f, run))
 		f->calls->asked(f->arg, run);
 }
 
@@ -177,8 +208,11 @@ static void hear_child(struct mc_relay *r, const struct mc_address *from, bool j
 		if (c->heard_ns < oldest->heard_ns)
 			oldest = c;
 	}
-	if (joins)
-		*oldest = (struct child){ *from, mc_now_ns(r->fetch->session->ep) };
+	if (!joins)
+		return;
+	*oldest = (struct child){ *from, mc_now_ns(r->fetch->session->ep), 0 };
+	if (r->done)
+		mc_timer_set(r->fetch->session->ep, &r->say_done, MC_NEXT_TURN);
 }
 
 int mc_relay_handle_join(struct mc_relay *relay, const struct mc_address *from,
@@ -187,6 +221,8 @@ int mc_relay_handle_join(struct mc_relay *relay, const struct mc_address *from,
 	struct mc_join join;
 
 	if (mc_read_join(body, len, &join))
+		return -EBADMSG;
+	if (relay->fetch->member.mode != MC_TREE)
 		return -EBADMSG;
 	/* who comes later in the order; else two could feed each other for ever */
 	if (join.node <= relay->fetch->member.node)
@@ -202,6 +238,8 @@ int mc_relay_handle_report(struct mc_relay *relay, const struct mc_address *from
 
 	if (mc_read_report(body, len, &report))
 		return -EBADMSG;
+	if (relay->fetch->member.mode != MC_TREE)
+		return -EBADMSG;
 	relay->fetch->session->ep->counters->reports++;
 	/* it may have joined before we were there to hear it */
 	hear_child(relay, from, report.node > relay->fetch->member.node);
@@ -210,6 +248,7 @@ int mc_relay_handle_report(struct mc_relay *relay, const struct mc_address *from
 
 void mc_relay_arrived(struct mc_relay *relay, uint64_t gfn)
 {
+	uint64_t now_ns = mc_now_ns(relay->fetch->session->ep);
 	struct interest *i, *next;
 
 	for (i = LIST_FIRST(&relay->buckets[gfn % BUCKETS]); i; i = next) {
@@ -218,6 +257,7 @@ void mc_relay_arrived(struct mc_relay *relay, uint64_t gfn)
 		next = LIST_NEXT(i, link);
 		if (i->gfn != gfn)
 			continue;
+		span.flags |= mc_waited_flags(now_ns - i->since_ns);
 		mc_owe_more(&relay->giver, &i->who, &span);
 		interest_free(relay, i);
 	}
@@ -238,8 +278,8 @@ void mc_relay_taken(struct mc_relay *relay, const struct mc_span *span, bool fre
 
 void mc_relay_done(struct mc_relay *relay)
 {
-	for (unsigned i = 0; i < CHILDREN_MAX; i++) {
-		if (relay->children[i].heard_ns)
-			mc_send(relay->fetch->session, &relay->children[i].at, MC_DONE, 0);
-	}
+	if (relay->done)
+		return;
+	relay->done = true;
+	on_done(relay);
 }

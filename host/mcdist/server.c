@@ -5,6 +5,7 @@
 
 #include "host/mcdist/giver.h"
 #include "host/mcdist/group.h"
+#include "host/mcdist/known.h"
 #include "host/mcdist/push.h"
 
 struct mc_server {
@@ -13,6 +14,7 @@ struct mc_server {
 	const struct mc_server_calls *calls;
 	void *arg;
 	uint32_t push_pages_per_s;
+	struct mc_known known;		/* those who joined */
 	bool pushed;			/* the group got, or gets, the list and the rest */
 };
 
@@ -31,6 +33,7 @@ static bool equip(struct mc_server *s, const struct mc_way *way)
 
 static void server_free(struct mc_server *s)
 {
+	mc_known_fini(&s->known);
 	mc_group_destroy(s->group);
 	mc_coder_destroy(s->giver.coder);
 	mc_session_put(s->giver.session);
@@ -89,6 +92,38 @@ void mc_server_destroy(struct mc_server *server)
 	server_free(server);
 }
 
+/* Who joins a group while its list goes out, gets it with the others; who comes later, alone. */
+static void welcome(struct mc_server *server, const struct mc_address *from)
+{
+	struct mc_endpoint *ep = server->giver.session->ep;
+	struct mc_push_order order = { .giver = &server->giver, .to = from,
+				       .rest_pages_per_s = server->push_pages_per_s };
+	enum mc_push_stage stage = MC_PUSH_NONE;
+
+	if (server->calls->wake)
+		order.count = server->calls->wake(server->arg, &order.spans);
+	if (server->group)
+		stage = mc_push_stage(ep, server->group);
+	if (server->group && (!server->pushed || stage == MC_PUSH_LIST)) {
+		server->pushed = true;
+		order.group = server->group;
+	} else if (server->group && stage == MC_PUSH_REST) {
+		order.rest_pages_per_s = 0;
+	} else if (server->group) {
+		order.rest_is_out = true;
+	}
+	/* too many at a time: when it says something again */
+	if (!mc_push_begin(ep, &order))
+		mc_known_add(&server->known, from);
+}
+
+/* It speaks, but its joining was lost, or heard by the one that served before us. */
+static void welcome_if_new(struct mc_server *server, const struct mc_address *from)
+{
+	if (!mc_known_has(&server->known, from))
+		welcome(server, from);
+}
+
 int mc_server_handle_request(struct mc_server *server, const struct mc_address *from,
 			     const uint8_t *body, size_t len)
 {
@@ -109,34 +144,19 @@ int mc_server_handle_request(struct mc_server *server, const struct mc_address *
 	mc_pay_debts(ep);
 	if (server->group)
 		mc_group_pay(server->group);
+	welcome_if_new(server, from);
 	return 0;
 }
 
-/* Who joins a group while its list goes out, gets it with the others; who comes later, alone. */
 int mc_server_handle_join(struct mc_server *server, const struct mc_address *from,
 			  const uint8_t *body, size_t len)
 {
-	struct mc_endpoint *ep = server->giver.session->ep;
-	struct mc_push_order order = { .giver = &server->giver, .to = from,
-				       .rest_pages_per_s = server->push_pages_per_s };
-	enum mc_push_stage stage = MC_PUSH_NONE;
 	struct mc_join join;
 
 	if (mc_read_join(body, len, &join))
 		return -EBADMSG;
-	if (server->calls->wake)
-		order.count = server->calls->wake(server->arg, &order.spans);
-	if (server->group)
-		stage = mc_push_stage(ep, server->group);
-	if (server->group && (!server->pushed || stage == MC_PUSH_LIST)) {
-		server->pushed = true;
-		order.group = server->group;
-	} else if (server->group && stage == MC_PUSH_REST) {
-		order.rest_pages_per_s = 0;
-	} else if (server->group) {
-		order.rest_is_out = true;
-	}
-	return mc_push_begin(ep, &order) == -ENOMEM ? -ENOMEM : 0;
+	welcome(server, from);
+	return 0;
 }
 
 int mc_server_handle_report(struct mc_server *server, const struct mc_address *from,
@@ -148,9 +168,10 @@ int mc_server_handle_report(struct mc_server *server, const struct mc_address *f
 	if (mc_read_report(body, len, &report))
 		return -EBADMSG;
 	ep->counters->reports++;
-	(void)from;
 	if (server->group)
 		mc_group_report(server->group, &report);
+	if (report.lacks)
+		welcome_if_new(server, from);
 	return 0;
 }
 

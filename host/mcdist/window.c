@@ -60,3 +60,18 @@ bool mc_windows_accept(struct mc_windows *w, uint32_t sender, uint64_t counter)
 	window->used = ++w->clock;
 	return window_accept(window, counter);
 }
+
+bool mc_windows_had(const struct mc_windows *w, uint32_t sender, uint64_t counter)
+{
+	for (unsigned i = 0; i < MC_SENDERS; i++) {
+		const struct mc_window *at = &w->windows[i];
+
+		if (!at->newest || at->sender != sender)
+			continue;
+		if (counter + MC_WINDOW_BITS - 64 <= at->newest)
+			return true;
+		return counter <= at->newest &&
+		       at->seen[counter / 64 % WORDS] >> counter % 64 & 1;
+	}
+	return true;
+}

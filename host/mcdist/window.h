@@ -27,4 +27,7 @@ struct mc_windows {
  */
 bool mc_windows_accept(struct mc_windows *w, uint32_t sender, uint64_t counter);
 
+/* Has that one been accepted? True as well if there is no telling: too old, unknown sender. */
+bool mc_windows_had(const struct mc_windows *w, uint32_t sender, uint64_t counter);
+
 #endif

@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define WAITED (UINT32_MAX << MC_WAITED_SHIFT)
+
 static bool span_is_valid(uint64_t gfn, uint32_t pages, uint64_t ram_pages)
 {
 	return pages >= 1 && pages <= MC_MAX_PAGES && gfn < ram_pages && pages <= ram_pages - gfn;
@@ -127,7 +129,7 @@ size_t mc_pages_end(struct mc_pages_writer *w)
 {
 	struct mc_pages head = { .gfn = htole64(w->span.gfn),
 				 .pages = htole32(w->span.pages),
-				 .zero = htole32(w->zero) };
+				 .zero = htole32(w->zero | (w->span.flags & WAITED)) };
 	uint32_t coded = coded_count(w->span.pages, w->zero);
 	size_t left = data_at(w->span.pages), at = data_at(coded);
 
@@ -163,8 +165,9 @@ int mc_read_pages(const uint8_t *body, size_t len, uint64_t ram_pages, struct mc
 		return -EBADMSG;
 	memcpy(&head, body, sizeof(head));
 	*r = (struct mc_pages_reader){ .span = { .gfn = le64toh(head.gfn),
-						 .pages = le32toh(head.pages) },
-				       .zero = le32toh(head.zero) };
+						 .pages = le32toh(head.pages),
+						 .flags = le32toh(head.zero) & WAITED },
+				       .zero = le32toh(head.zero) & ~WAITED };
 	if (!span_is_valid(r->span.gfn, r->span.pages, ram_pages) || r->zero >> r->span.pages)
 		return -EBADMSG;
 	coded = coded_count(r->span.pages, r->zero);
@@ -181,6 +184,41 @@ int mc_read_pages(const uint8_t *body, size_t len, uint64_t ram_pages, struct mc
 	}
 	r->data = body + data_at(coded);
 	return len == expected ? 0 : -EBADMSG;
+}
+
+size_t mc_write_told(uint8_t *end, const struct mc_span told[MC_TOLD])
+{
+	struct mc_told out[MC_TOLD];
+
+	for (unsigned i = 0; i < MC_TOLD; i++) {
+		uint64_t span = told[i].gfn * MC_MAX_PAGES + told[i].pages - 1;
+
+		out[i].span = told[i].pages ? htole64(span) : UINT64_MAX;
+	}
+	memcpy(end, out, sizeof(out));
+	return sizeof(out);
+}
+
+int mc_read_told(const uint8_t *body, size_t *len, uint64_t ram_pages, struct mc_span told[MC_TOLD])
+{
+	struct mc_told in[MC_TOLD];
+
+	if (*len < sizeof(in))
+		return -EBADMSG;
+	*len -= sizeof(in);
+	memcpy(in, body + *len, sizeof(in));
+	for (unsigned i = 0; i < MC_TOLD; i++) {
+		uint64_t span = le64toh(in[i].span);
+
+		told[i] = (struct mc_span){ 0 };
+		if (span == UINT64_MAX)
+			continue;
+		told[i].gfn = span / MC_MAX_PAGES;
+		told[i].pages = span % MC_MAX_PAGES + 1;
+		if (!span_is_valid(told[i].gfn, told[i].pages, ram_pages))
+			return -EBADMSG;
+	}
+	return 0;
 }
 
 struct mc_coded mc_next_page(struct mc_pages_reader *r, uint32_t i)

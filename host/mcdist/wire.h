@@ -26,6 +26,25 @@ size_t mc_write_report(uint8_t *body, const struct mc_report *report);
 int mc_read_join(const uint8_t *body, size_t len, struct mc_join *join);
 int mc_read_report(const uint8_t *body, size_t len, struct mc_report *report);
 
+/*
+ * In the flags of a span that is given, beside MC_RUN_…: the microseconds from being asked for it
+ * to having it, as they travel in struct mc_pages.
+ */
+#define MC_WAITED_SHIFT MC_MAX_PAGES
+#define MC_WAITED_MAX_US (UINT32_MAX >> MC_WAITED_SHIFT)
+
+static inline uint32_t mc_waited_flags(uint64_t ns)
+{
+	uint64_t us = ns / 1000;
+
+	return (uint32_t)(us < MC_WAITED_MAX_US ? us : MC_WAITED_MAX_US) << MC_WAITED_SHIFT;
+}
+
+static inline uint64_t mc_waited_ns(uint32_t flags)
+{
+	return (flags >> MC_WAITED_SHIFT) * 1000ull;
+}
+
 /* A body of pages while it is written. */
 struct mc_pages_writer {
 	uint8_t *body;
@@ -60,6 +79,15 @@ struct mc_pages_reader {
 
 /* Reads a body of pages. Return: 0, or -EBADMSG if any of it is not as it must be. */
 int mc_read_pages(const uint8_t *body, size_t len, uint64_t ram_pages, struct mc_pages_reader *r);
+
+/*
+ * What was sent to a group before, at the end of a body of pages; no pages: none. write: Return:
+ * the length of it. read: takes it off *len. Return: 0, or -EBADMSG if any of it is not as it must
+ * be.
+ */
+size_t mc_write_told(uint8_t *end, const struct mc_span told[MC_TOLD]);
+int mc_read_told(const uint8_t *body, size_t *len, uint64_t ram_pages,
+		 struct mc_span told[MC_TOLD]);
 
 /* A page as it travels. */
 struct mc_coded {
