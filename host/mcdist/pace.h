@@ -15,7 +15,7 @@ struct mc_pace {
 };
 
 #define MC_RTO_FIRST_NS 10000000ull	/* before anything is measured */
-#define MC_RTO_MIN_NS 1000000ull	/* a busy host answers late; see recent.h */
+#define MC_RTO_MIN_NS 700000ull	/* a busy host answers late; see recent.h */
 #define MC_RTO_MAX_NS 500000000ull	/* a server that came back is found in this time */
 #define MC_LATE_NS 1000000ull	/* datagrams overtake each other */
 #define MC_WINDOW_MIN 8u

@@ -15,7 +15,7 @@
 #include "host/mcdist/endpoint.h"
 
 #define MC_RECENTS 1024u
-#define MC_RECENT_NS 700000ull	/* less than MC_RTO_MIN_NS */
+#define MC_RECENT_NS 500000ull	/* less than MC_RTO_MIN_NS */
 
 struct mc_recent {
 	uint64_t key;		/* of both, by a hash */
