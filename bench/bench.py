@@ -39,6 +39,7 @@ ALL = (
     baselines.ratios,
     distribution.sets,
     distribution.streams,
+    distribution.compression,
     distribution.fault_times,
     distribution.tool,
 )

@@ -65,6 +65,16 @@ TOOL_PREPARE = ("makeblastdb -in /tmp/16s.fa -dbtype nucl -out /tmp/16s >/dev/nu
                 f"--clones={TOOL_CLONES} --per-host=1 --wait={TOOL_WAIT_MS} sh -c '{TOOL}'")
 
 
+# Program text and data, not numbers made up.
+LOADED = ("exec ./guest-spread sh -c 'find / -xdev -type f -size +64k | "
+          "xargs cat | wc -c >/dev/null'")
+
+
+def need_tool():
+    if not all(os.path.exists(path) for path in (FASTA, *TOOLS)):
+        raise Failed("apt-get install ncbi-blast+ microbiomeutil-data")
+
+
 def cluster_of(bench, name, *options, hosts=HOSTS):
     name = f"bench-{os.getpid()}-{name}"
     return Cluster(bench.cluster.sfctl, bench.cluster.guest, name, hosts, *options)
@@ -82,14 +92,15 @@ def sent_bytes(cluster, index):
 
 
 def parse(output):
-    """What guest-spread printed: seconds for all, and (host, seconds) of each clone."""
+    """What guest-spread printed: seconds for all, and (host, seconds, seconds when done again) of each
+    clone."""
     first, *lines = output.splitlines()
     clones = []
     for line in lines:
-        host, took_ns, wrong = line.split()
+        host, took_ns, again_ns, wrong = line.split()
         if wrong != "0":
             raise Failed(f"guest-spread: a clone on {host} found {wrong} wrong words")
-        clones.append((host, int(took_ns) / 1e9))
+        clones.append((host, int(took_ns) / 1e9, int(again_ns) / 1e9))
     return int(first.split()[1]) / 1e9, clones
 
 
@@ -158,19 +169,23 @@ def tcp_mb_per_s(cluster, here, there, mib):
 
 def stream_on(bench, cluster, key, how):
     """One clone on another host reads 200 MB in order, beside a TCP stream to that host."""
-    rates, tcp = [], []
+    rates, again, tcp = [], [], []
     names = [h["name"] for h in cluster.hosts]
     for _ in range(bench.runs(3, 2)):
         _, clones, _, _ = spread(bench, cluster, 1, STREAM_MIB, STREAM_MEM_MIB)
-        host, took_s = clones[0]
+        host, took_s, again_s = clones[0]
         if host == names[0]:
             raise Failed("the clone is on its parent's host")
         rates.append((STREAM_MIB << 20) / 1e6 / took_s)
+        again.append((STREAM_MIB << 20) / 1e6 / again_s)
         tcp.append(tcp_mb_per_s(cluster, 0, names.index(host), STREAM_MIB))
-    bench.raw[f"stream-{key}"] = {"mb_per_s": rates, "tcp_mb_per_s": tcp}
+    bench.raw[f"stream-{key}"] = {"mb_per_s": rates, "again_mb_per_s": again,
+                                    "tcp_mb_per_s": tcp}
     bench.report.row(f"tcp-{key}", f"a plain TCP stream, {how}", tcp, "MB/s")
     read = bench.report.row(f"read-{key}", f"a clone reads {STREAM_MIB} MB in order, {how}", rates,
                             "MB/s")
+    bench.report.row(f"again-{key}", "the same again, when it is there", again, "MB/s",
+                     note="what the guest itself can, under emulation")
     bench.report.ratio(f"stream-ratio-{key}", "TCP's rate against it", statistics.median(tcp), read,
                        STREAM_RATIO)
 
@@ -180,10 +195,48 @@ def streams(bench):
     bench.report.section = f"A clone on another host reads {STREAM_MIB} MB that it inherited"
     with cluster_of(bench, "stream", "--mem-per-host", "2G", hosts=2) as cluster:
         stream_on(bench, cluster, "memory", "between namespaces")
-        for index in range(2):
-            on_host(cluster, index, "tc", "qdisc", "add", "dev", WIRE, "root", "tbf", "rate", "1gbit",
-                    "burst", "128kb", "latency", "100ms")
+        shape(cluster)
         stream_on(bench, cluster, "gigabit", "1 Gbit/s")
+
+
+def shape(cluster):
+    """Its wires carry 1 Gbit/s from now on."""
+    for index in range(len(cluster.hosts)):
+        on_host(cluster, index, "tc", "qdisc", "add", "dev", WIRE, "root", "tbf", "rate", "1gbit",
+                "burst", "128kb", "latency", "100ms")
+
+
+def loaded_memory(bench, cluster):
+    """A clone on another host reads programs and libraries that are in the parent's memory. Returns
+    seconds and the bytes that the parent's host sent."""
+    home = cluster.hosts[0]["name"]
+    before = sent_bytes(cluster, 0)
+    _, output = cluster.run(f"{bench.build}/bench/guest-spread", mem_mib=TOOL_MEM_MIB,
+                            puts=[(FASTA, "/tmp/16s.fa"), *((tool, "/usr/bin/") for tool in TOOLS)],
+                            shell=LOADED)
+    (host, took_s, _), = parse(output)[1]
+    if host == home:
+        raise Failed("the clone is on its parent's host")
+    return took_s, sent_bytes(cluster, 0) - before
+
+
+def compression(bench):
+    """Whether LZ4 pays: time and bytes with it and without, on a fast wire and on a common one."""
+    bench.report.section = "A clone on another host reads programs that its parent has loaded"
+    need_tool()
+    found = {}
+    for word in ("off", "on"):
+        with cluster_of(bench, f"lz4-{word}", f"--compress={word}", hosts=2) as cluster:
+            found["memory", word] = [loaded_memory(bench, cluster) for _ in range(bench.runs(3, 1))]
+            shape(cluster)
+            found["gigabit", word] = [loaded_memory(bench, cluster) for _ in range(bench.runs(3, 1))]
+    for (key, word), values in found.items():
+        wire = "between namespaces" if key == "memory" else "1 Gbit/s"
+        name, what = f"{key}-{word}", f"{wire}, compression {word}"
+        bench.raw[f"compression-{name}"] = values
+        bench.report.row(f"lz4-time-{name}", what, [1e3 * took_s for took_s, _ in values])
+        bench.report.row(f"lz4-sent-{name}", "sent for it by the parent's host",
+                         [size for _, size in values], "bytes")
 
 
 def fault_times(bench):
@@ -200,6 +253,10 @@ def fault_times(bench):
             found.append(json.loads(done.stdout))
     bench.raw["distribution-faults"] = found
     trips = [f["round_trip_us"]["median"] for f in found]
+    bench.report.row("trip", "4 KB there and back, both ends on one processor", trips, "µs")
+    bench.report.row("trip-apart", "the same, on two, each to be woken",
+                     [f["round_trip_apart_us"]["median"] for f in found], "µs",
+                     note="a fault is compared with the first")
     for key, what, limit in (("median", "median", FAULT_MEDIAN), ("p99", "p99", FAULT_P99)):
         values = [f["fault_us"][key] / t for f, t in zip(found, trips)]
         bench.report.row(f"fault-trips-{key}", f"a fault, {what}, in round trips (median)", values,
@@ -216,7 +273,7 @@ def tool_seconds(bench, name, *options):
                                     puts=puts, shell=TOOL_PREPARE)
             _, clones = parse(output)
             home = cluster.hosts[0]["name"]
-            times += [took_s for host, took_s in clones if host != home]
+            times += [took_s for host, took_s, _ in clones if host != home]
     bench.raw[f"tool-{name}"] = times
     return times
 
@@ -224,8 +281,7 @@ def tool_seconds(bench, name, *options):
 def tool(bench):
     """blastn in clones whose memory comes when it is touched, and in ones that have it all."""
     bench.report.section = "blastn in clones on other hosts"
-    if not all(os.path.exists(path) for path in (FASTA, *TOOLS)):
-        raise Failed("apt-get install ncbi-blast+ microbiomeutil-data")
+    need_tool()
     lazy = bench.report.row("tool-lazy", "memory comes when it is touched",
                             tool_seconds(bench, "lazy"), "s")
     there = bench.report.row("tool-there", f"all of it was sent before (--push={PUSH})",
