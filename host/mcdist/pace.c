@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Time-outs as in RFC 6298 with Karn's rule: what was asked for twice measures nothing. A time-out
- * that is too short would be so for ever; so from the third loss in a row on each is longer, until
+ * that is too short would be so for ever; so from the second loss in a row on each is longer, until
  * an answer in time measures again. (Not from the first: datagrams do get lost.)
  *
  * The window grows by a page for every windowful that arrives and halves when one is lost.
@@ -58,8 +58,8 @@ uint64_t mc_pace_timeout_ns(const struct mc_pace *pace, uint32_t tries)
 
 	if (timeout < MC_RTO_MIN_NS)
 		timeout = MC_RTO_MIN_NS;
-	if (tries + 2 < pace->lost)
-		tries = pace->lost - 2;
+	if (tries + 1 < pace->lost)
+		tries = pace->lost - 1;
 	while (tries-- && timeout < MC_RTO_MAX_NS)
 		timeout *= 2;
 	return timeout < MC_RTO_MAX_NS ? timeout : MC_RTO_MAX_NS;
