@@ -8,13 +8,12 @@ import subprocess
 import sys
 import time
 
-HOSTS = (8, 32, 125, 250, 500, 1000)
+HOSTS = (8, 32, 125, 500, 1000)
 MBITS = (1000, 10000)
 MODES = ("unicast", "multicast", "tree")
 LOSSES_PPM = (0, 10000, 50000)
 CLONES = 10
 PAGE_BYTES = 4096
-BAR_CHARS = 40
 
 
 def run(program, **options):
@@ -58,20 +57,6 @@ def table(results):
     return lines + ["| " + " | ".join(r) + " |" for r in rows]
 
 
-def plot(results, value, unit, most=None):
-    """A bar for each number of hosts and mode; they are as long as the numbers' logarithms."""
-    from math import log10
-    values = [value(r) for r in results]
-    low, high = min(values) / 2, max(values)
-    lines = []
-    for result, number in zip(results, values):
-        length = max(1, round(BAR_CHARS * log10(number / low) / log10(high / low)))
-        lines.append(f"{result['hosts']:5} {result['mode']:9} {'#' * length} {number:,.2f} {unit}")
-        if result["mode"] == MODES[-1]:
-            lines.append("")
-    return lines[:-1]
-
-
 def choose(results, **wanted):
     return [r for r in results if all(r[name] == value for name, value in wanted.items())]
 
@@ -101,13 +86,14 @@ def large(program):
 
 
 def flatness(results):
-    """The source's bytes at the largest number of hosts against those at the smallest."""
-    lines = ["| Gbit/s | loss % | mode | source sent, sets: from … to | ratio |",
-             "|--:|--:|---|--:|--:|"]
+    """The source's bytes and the time at the largest number of hosts against those at the smallest."""
+    lines = ["| Gbit/s | loss % | mode | source sent, sets: from … to | ratio | done ms: from … to |",
+             "|--:|--:|---|--:|--:|--:|"]
     for mbit, loss, mode in itertools.product(MBITS, LOSSES_PPM, MODES):
         some = choose(results, bits_per_s=mbit * 10 ** 6, loss_ppm=loss, mode=mode)
         lines.append(f"| {mbit / 1000:g} | {loss / 1e4:g} | {mode} | {sets(some[0]):.2f} … "
-                     f"{sets(some[-1]):.2f} | {sets(some[-1]) / sets(some[0]):.2f} |")
+                     f"{sets(some[-1]):.2f} | {sets(some[-1]) / sets(some[0]):.2f} | "
+                     f"{ms(some[0]['done_ns'])} … {ms(some[-1]['done_ns'])} |")
     return lines
 
 
@@ -120,7 +106,6 @@ def commit():
 
 def document(results, more, arguments, took_s):
     size_mb = arguments.working * PAGE_BYTES / 1e6
-    plain = choose(results, bits_per_s=10 ** 9, loss_ppm=0)
     with open(os.path.join(os.path.dirname(__file__), "simulation-text.md"), encoding="utf-8") as f:
         text = f.read()
     parts = {
@@ -130,8 +115,6 @@ def document(results, more, arguments, took_s):
         "LARGEST": f"{max(r['cpu_ns'] for r in results) / 1e9:.0f}",
         "MEMORY": f"{max(r['peak_memory_bytes'] for r in results) / 1e6:.0f}",
         "FLAT": "\n".join(flatness(results)),
-        "BYTES": "\n".join(plot(plain, sets, "sets")),
-        "TIMES": "\n".join(plot(plain, lambda r: r["done_ns"] / 1e6, "ms")),
         "LARGE": "\n".join(table(more["large"])),
         "ORDERS": "\n".join(line.replace("| mode |", "| mode, order |") for line in table(
             [dict(r, mode=f"{r['mode']}, {r['order']}") for r in more["orders"]])),
