@@ -10,6 +10,7 @@
 #include "common/fault.h"
 #include "common/log.h"
 #include "host/mcdist/fetch.h"
+#include "host/mcdist/giver.h"
 #include "host/mcdist/push.h"
 
 typedef int handle_source(struct mc_server *server, const struct mc_address *from,
@@ -117,8 +118,7 @@ struct mc_endpoint *mc_endpoint_create(struct mc_transport *transport,
 	ep->counters = counters;
 	LIST_INIT(&ep->sessions);
 	LIST_INIT(&ep->joined);
-	TAILQ_INIT(&ep->debts[0]);
-	TAILQ_INIT(&ep->debts[1]);
+	mc_debts_init(ep);
 	mc_pushes_init(ep);
 	transport->arg = ep;
 	transport->events = &events;
@@ -131,6 +131,7 @@ void mc_endpoint_destroy(struct mc_endpoint *ep)
 		return;
 	ep->transport->events = NULL;
 	mc_pushes_fini(ep);
+	mc_debts_fini(ep);
 	free(ep);
 }
 

@@ -42,6 +42,7 @@ struct mc_endpoint {
 	LIST_HEAD(, mc_session) sessions;
 	struct mc_debts debts[2];	/* what somebody waits for; what is ahead */
 	unsigned debt_count;
+	struct mc_timer pay;		/* what is ahead */
 	TAILQ_HEAD(, mc_push) pushes;	/* that go on */
 	unsigned push_count;
 	struct mc_timer push;

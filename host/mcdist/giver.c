@@ -3,7 +3,8 @@
  * What is asked for becomes a debt; debts are paid in their order, what somebody waits for first.
  *
  * A page is read when its datagram is written, not when it is asked for, so a full transport holds
- * up nothing but the answers.
+ * up nothing but the answers. What is ahead goes out a datagram at a time, by turns: a request that
+ * comes meanwhile, of somebody who waits, is looked at before the next.
  */
 #include "host/mcdist/giver.h"
 
@@ -152,17 +153,50 @@ ssize_t mc_give(struct mc_giver *giver, const struct mc_to *to, const struct mc_
 	return len;
 }
 
+/* Pays the oldest. Return: false if there is none, or no room for it. */
+static bool pay(struct mc_endpoint *ep, struct mc_debts *debts)
+{
+	struct mc_debt *debt = TAILQ_FIRST(debts);
+	struct mc_to to = { 0 };
+
+	if (!debt)
+		return false;
+	to.address = &debt->to;
+	if (mc_give(debt->giver, &to, &debt->span) == -EAGAIN)
+		return false;
+	debt_free(ep, debt);
+	return true;
+}
+
+static void pay_ahead_soon(struct mc_endpoint *ep)
+{
+	if (TAILQ_EMPTY(&ep->debts[0]) && !TAILQ_EMPTY(&ep->debts[1]))
+		mc_timer_set(ep, &ep->pay, MC_NEXT_TURN);
+}
+
+static void on_pay(void *arg)
+{
+	struct mc_endpoint *ep = arg;
+
+	if (TAILQ_EMPTY(&ep->debts[0]) && pay(ep, &ep->debts[1]))
+		pay_ahead_soon(ep);
+}
+
 void mc_pay_debts(struct mc_endpoint *ep)
 {
-	struct mc_debt *debt;
+	while (pay(ep, &ep->debts[0]))
+		;
+	pay_ahead_soon(ep);
+}
 
-	for (unsigned i = 0; i < 2; i++) {
-		while ((debt = TAILQ_FIRST(&ep->debts[i]))) {
-			struct mc_to to = { .address = &debt->to };
+void mc_debts_init(struct mc_endpoint *ep)
+{
+	TAILQ_INIT(&ep->debts[0]);
+	TAILQ_INIT(&ep->debts[1]);
+	ep->pay = (struct mc_timer){ .fire = on_pay, .arg = ep };
+}
 
-			if (mc_give(debt->giver, &to, &debt->span) == -EAGAIN)
-				return;
-			debt_free(ep, debt);
-		}
-	}
+void mc_debts_fini(struct mc_endpoint *ep)
+{
+	mc_timer_free(ep, &ep->pay);
 }

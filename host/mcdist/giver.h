@@ -37,8 +37,14 @@ void mc_owe(struct mc_giver *giver, const struct mc_address *to, const struct mc
 /* The same, as part of the last debt to that one if it is the page before. */
 void mc_owe_more(struct mc_giver *giver, const struct mc_address *to, const struct mc_span *page);
 
-/* Pays debts until there are none or the transport is full. */
+/*
+ * Pays until nothing is owed or the transport is full: what somebody waits for now, the rest by
+ * turns.
+ */
 void mc_pay_debts(struct mc_endpoint *ep);
+
+void mc_debts_init(struct mc_endpoint *ep);
+void mc_debts_fini(struct mc_endpoint *ep);
 
 /* The giver ends. */
 void mc_debts_drop(struct mc_giver *giver);

@@ -220,20 +220,31 @@ static uint64_t send_to_all(struct mc_group *g, const struct mc_span *span, bool
 	return 0;
 }
 
+/* Pays one. Return: 0, or when to try again. */
+static uint64_t pay(struct mc_group *g, struct mc_debt *debt)
+{
+	uint64_t wait_ns = send_to_all(g, &debt->span, !(debt->span.flags & MC_RUN_AHEAD));
+
+	if (!wait_ns)
+		debt_free(g, debt);
+	return wait_ns;
+}
+
 void mc_group_pay(struct mc_group *group)
 {
 	struct mc_debt *debt;
 	uint64_t wait_ns = 0;
+	bool ahead = false;	/* there is more, which lets requests go first */
 
-	for (unsigned i = 0; i < 2 && !wait_ns; i++) {
-		while (!wait_ns && (debt = TAILQ_FIRST(&group->debts[i]))) {
-			wait_ns = send_to_all(group, &debt->span, i == 0);
-			if (!wait_ns)
-				debt_free(group, debt);
-		}
+	while (!wait_ns && (debt = TAILQ_FIRST(&group->debts[0])))
+		wait_ns = pay(group, debt);
+	if (!wait_ns && (debt = TAILQ_FIRST(&group->debts[1]))) {
+		wait_ns = pay(group, debt);
+		ahead = !wait_ns && !TAILQ_EMPTY(&group->debts[1]);
 	}
-	if (wait_ns)
-		mc_timer_set(group->giver->session->ep, &group->pay, wait_ns);
+	if (wait_ns || ahead)
+		mc_timer_set(group->giver->session->ep, &group->pay,
+			     ahead ? MC_NEXT_TURN : wait_ns);
 }
 
 uint64_t mc_group_push(struct mc_group *group, const struct mc_span *span)

@@ -402,6 +402,104 @@ static void test_many_snapshots(void)
 	}
 }
 
+/* ── who waits goes before what is ahead ── */
+
+#define AHEAD 128u
+#define TEN_GBIT (10 * GBIT)
+
+/* A source, and one member that wants pages. */
+struct pair {
+	struct sim *sim;
+	struct mc_endpoint *eps[2];
+	struct mc_server *server;
+	struct mc_fetch *fetch;
+	struct mc_counters counters[2];
+	struct mc_want wants[2 * AHEAD];
+	unsigned arrived;
+	bool done;	/* the one that is waited for has come */
+};
+
+static int read_any(void *arg, uint64_t gfn, uint8_t page[MC_PAGE_BYTES])
+{
+	(void)arg;
+	memset(page, (int)gfn | 1, MC_PAGE_BYTES);
+	return 1;
+}
+
+static void on_arrival(void *arg, const struct mc_arrival *a)
+{
+	struct pair *p = arg;
+
+	mc_fetch_done(p->fetch, &p->wants[a->gfn], true);
+	p->arrived++;
+	p->done |= a->gfn == AHEAD + 1;
+}
+
+static const struct mc_server_calls source_calls = { .read_page = read_any };
+static const struct mc_fetch_calls member_calls = { .arrived = on_arrival };
+
+static void pair_begin(struct pair *p, enum mc_mode mode)
+{
+	const struct sim_host_config host = sim_host_of_today(TEN_GBIT);
+	struct mc_snapshot snapshot = { .number = 1, .pages = 2 * AHEAD };
+	struct mc_address places[2];
+	struct mc_way way = { .mode = mode, .nodes = 2, .places = places,
+			      .group = sim_group_address(1) };
+
+	*p = (struct pair){ .sim = sim_create(11) };
+	CU_ASSERT_PTR_NOT_NULL_FATAL(p->sim);
+	for (unsigned i = 0; i < 2; i++) {
+		struct mc_transport *t =
+			sim_endpoint_add(p->sim, sim_host_add(p->sim, &host));
+
+		CU_ASSERT_PTR_NOT_NULL_FATAL(t);
+		places[i] = sim_endpoint_address(t);
+		p->eps[i] = mc_endpoint_create(t, &p->counters[i]);
+	}
+	for (uint64_t i = 0; i < 2 * AHEAD; i++)
+		p->wants[i].gfn = i;
+	p->server = mc_server_create(p->eps[0], &snapshot, &way, &source_calls, p);
+	way.node = 1;
+	p->fetch = mc_fetch_create(p->eps[1], &snapshot, &way, &member_calls, p);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(p->server);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(p->fetch);
+}
+
+static void pair_end(struct pair *p)
+{
+	mc_fetch_destroy(p->fetch);
+	mc_server_destroy(p->server);
+	for (unsigned i = 0; i < 2; i++)
+		mc_endpoint_destroy(p->eps[i]);
+	sim_destroy(p->sim);
+}
+
+/* So many pages ahead have been asked for when somebody comes to wait for another. */
+static void test_who_waits_goes_first(void)
+{
+	const bool never = false;
+
+	for (enum mc_mode mode = MC_UNICAST; mode <= MC_MULTICAST; mode++) {
+		struct pair p;
+		unsigned before;
+
+		pair_begin(&p, mode);
+		/* they know each other */
+		sim_run(p.sim, &never, SECOND_NS);
+		for (unsigned i = 0; i < AHEAD; i++)
+			mc_fetch_want(p.fetch, &p.wants[i], MC_AHEAD);
+		sim_run(p.sim, &never, SECOND_NS + 50000);
+		mc_fetch_want(p.fetch, &p.wants[AHEAD + 1], MC_NOW);
+		CU_ASSERT_EQUAL(sim_run(p.sim, &p.done, 2 * SECOND_NS), 0);
+		before = p.arrived;
+		printf("\n    %-9s %u pages of %u before it ", mode_name(mode), before, AHEAD);
+		CU_ASSERT(before <= AHEAD / 2);
+		sim_run(p.sim, &never, 2 * SECOND_NS);
+		CU_ASSERT_EQUAL(p.arrived, AHEAD + 1);
+		pair_end(&p);
+	}
+}
+
 static const struct test tests[] = {
 	{ "nothing goes wrong", test_nothing_goes_wrong },
 	{ "all of it: cipher, zeros, equal pages", test_all_of_it },
@@ -416,6 +514,7 @@ static const struct test tests[] = {
 	{ "a relay that stops", test_a_relay_that_stops },
 	{ "the source begins again", test_the_source_begins_again },
 	{ "lockstep", test_lockstep },
+	{ "who waits goes first", test_who_waits_goes_first },
 	{ "all is pushed", test_all_is_pushed },
 	{ "many hosts", test_many_hosts },
 	{ "many snapshots", test_many_snapshots },
