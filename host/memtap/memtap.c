@@ -4,11 +4,35 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdlib.h>
 
 #include "common/io.h"
 #include "common/log.h"
+
+/*
+ * What goes on by turns (background.c, pushes, pages ahead) makes its next turn active within the
+ * last one, and libevent would do all of them before it looks for faults and datagrams again. It
+ * looks after this long. And what was lost is to be asked for again in less than a millisecond,
+ * which is the finest it can tell without the flag.
+ */
+#define LOOK_US 20
+
+static struct event_base *create_base(void)
+{
+	const struct timeval look = { .tv_usec = LOOK_US };
+	struct event_config *config = event_config_new();
+	struct event_base *base = NULL;
+
+	if (!config)
+		return NULL;
+	event_config_set_max_dispatch_interval(config, &look, INT_MAX, 1);
+	event_config_set_flag(config, EVENT_BASE_FLAG_PRECISE_TIMER);
+	base = event_base_new_with_config(config);
+	event_config_free(config);
+	return base;
+}
 
 struct memtap *memtap_create(void)
 {
@@ -18,7 +42,7 @@ struct memtap *memtap_create(void)
 		return NULL;
 	LIST_INIT(&m->files);
 	LIST_INIT(&m->clones);
-	m->base = event_base_new();
+	m->base = create_base();
 	if (!m->base || event_base_priority_init(m->base, MEM_PRIORITIES) < 0) {
 		memtap_destroy(m);
 		errno = ENOMEM;
@@ -52,10 +76,39 @@ void memtap_destroy(struct memtap *m)
 }
 
 #define AWAKE_NS 100000ull
+#define WANTED_NS 500000ull	/* who yields to who goes on now is back sooner */
+#define BUSY_MIN_NS 1000000ull
+#define BUSY_MAX_NS 160000000ull
 
 void memtap_expect(struct memtap *m)
 {
-	m->awake_ns = io_now_ns() + AWAKE_NS;
+	uint64_t now_ns = io_now_ns();
+
+	if (now_ns >= m->busy_ns)
+		m->awake_ns = now_ns + AWAKE_NS;
+}
+
+/*
+ * Lets others have the processor, if there are any. Then whoever is awake has to wait for his turn,
+ * some milliseconds, where the kernel would run at once who is woken: so it is slept for a while,
+ * and longer each time that others are still there.
+ */
+static void yield(struct memtap *m)
+{
+	uint64_t before_ns = io_now_ns(), now_ns;
+
+	sched_yield();
+	now_ns = io_now_ns();
+	if (now_ns - before_ns < WANTED_NS) {
+		if (now_ns >= m->busy_ns + m->busy_for_ns)
+			m->busy_for_ns = 0;
+		return;
+	}
+	m->awake_ns = 0;
+	m->busy_for_ns = m->busy_for_ns ? 2 * m->busy_for_ns : BUSY_MIN_NS;
+	if (m->busy_for_ns > BUSY_MAX_NS)
+		m->busy_for_ns = BUSY_MAX_NS;
+	m->busy_ns = now_ns + m->busy_for_ns;
 }
 
 void memtap_run(struct memtap *m)
@@ -65,10 +118,10 @@ void memtap_run(struct memtap *m)
 	while (event_base_loop(m->base, flags) == 0 && !event_base_got_break(m->base)) {
 		if (m->awake_ns && io_now_ns() >= m->awake_ns)
 			m->awake_ns = 0;
-		flags = m->awake_ns ? EVLOOP_NONBLOCK : EVLOOP_ONCE;
-		/* the processor goes to who wants it, and does not fall asleep if nobody does */
+		/* the processor does not fall asleep if nobody else wants it */
 		if (m->awake_ns)
-			sched_yield();
+			yield(m);
+		flags = m->awake_ns ? EVLOOP_NONBLOCK : EVLOOP_ONCE;
 	}
 }
 

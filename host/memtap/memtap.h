@@ -137,7 +137,9 @@ struct memtap {
 	struct event_base *base;
 	uint64_t pages;			/* of the guest's RAM; 0: MEMTAP_INIT has not come */
 	bool restating;			/* everything is being said again, and not all has come */
-	uint64_t awake_ns;		/* until then memtap_run() looks instead of sleeping */
+	uint64_t awake_ns;		/* until then memtap_run() looks instead of sleeping, */
+	uint64_t busy_ns;		/* but not until then: others want the processor; */
+	uint64_t busy_for_ns;		/* and it was taken for so long that they do */
 	struct mc_transport *transport;
 	struct mc_endpoint *endpoint;
 	struct snap_parent *parent;
