@@ -12,9 +12,13 @@
  * a connection ends, every VM it booted is destroyed, with all that came of it.
  *
  *   hello {version: CONTROL_VERSION} → {version, cluster, host, accel, hosts: n}
- *   boot {mem_bytes, cpus, ipv6?: bool, name?, kernel?, initrd?, append?} → {vm: id}    answered when
- *        the agent is up; append: more options for the guest's kernel, up to CONTROL_MAX_APPEND bytes
- *        before the answer: event {"ev": "boot", vm, step: "starting" | "kernel" | "agent"}
+ *   boot {mem_bytes, cpus, ipv6?: bool, name?, kernel?, initrd?, append?, images?: [path…], agent?: bool}
+ *        → {vm: id}    answered when the agent is up, or with agent: false when QEMU runs
+ *        append: more options for the guest's kernel, up to CONTROL_MAX_APPEND bytes
+ *        images: raw or qcow2 files, absolute paths; the disks of the VM, at most VDISK_MAX_DISKS. They
+ *        are read and never written. With images and no kernel the VM boots from the first of them
+ *        before the answer: event {"ev": "boot", vm, step: "starting" | "kernel" | "agent"}, and
+ *        {"ev": "boot", vm, step: "image", path, percent} while a qcow2 image is unpacked
  *   put {vm, path, mode, length} → {stream}         then data from sfctl; {"ev": "stored", stream, errno: 0 or name}
  *   exec {vm, argv: [..], env: {..}, cwd, tty: {rows, columns} | null} → {stream}
  *        data both ways; {"ev": "exited", stream, status: wait status}; output of clones comes with
@@ -41,6 +45,8 @@
  *            distribution: "auto" | "multicast" | "tree" | "unicast", mode, heard_by: n}]}
  *        distribution: what its daemon was told; mode: how pages would travel from it to all other
  *        hosts that are up (proto/mcdist.h); heard_by: how many of them hear its multicast
+ *   export {id, disk: n, path} → {bytes}             writes the disk of a VM or clone of this host, as
+ *        it is now, to a new raw image. Before the answer, now and then: {"ev": "export", id, bytes, of}
  *   kill {id} → {}                                   a VM (with all that came of it) or one clone
  *   shutdown {} → {}                                 this daemon ends its VMs and itself
  *
