@@ -41,10 +41,11 @@ enum vdisk_op {
 	/* Layer 0 is a base. fds: the file, open for reading. */
 	VDISK_BASE = 1,
 	/*
-	 * Layer 0 is inherited. fds: the page file; a new userfaultfd. The page file is mapped, the
-	 * mapping registered with the userfaultfd (missing pages); the reply has `base` and `bytes`
-	 * of it, for MEMTAP_CLONE. Its descriptors are kept open until the end: a closed userfaultfd
-	 * turns missing pages into zeros.
+	 * Layer 0 is inherited. fds: the page file; /dev/userfaultfd, opened, since a userfaultfd
+	 * serves the process alone that made it. The page file is mapped privately, the mapping
+	 * registered with a new userfaultfd (missing pages); the reply has `base` and `bytes` of
+	 * it, for MEMTAP_CLONE, and as the only one a descriptor: the userfaultfd. It is kept open
+	 * here as well until the end: one that is closed turns missing pages into zeros.
 	 */
 	VDISK_INHERITED,
 	/* One more layer, on top; what was the top is frozen when the reply is there. fds: file, map. */
