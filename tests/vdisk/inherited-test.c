@@ -133,16 +133,35 @@ static void start_server(struct world *w)
 	CU_ASSERT_EQUAL(server_open(&w->server), 0);
 }
 
+static void check_blocks(const uint8_t *data, uint64_t block, unsigned count)
+{
+	uint8_t expected[BLOCK];
+
+	for (unsigned i = 0; i < count; i++) {
+		fill_block(expected, home_disk.model[block + i]);
+		if (memcmp(data + i * BLOCK, expected, BLOCK))
+			CU_FAIL("a block of the clone's disk is not the parent's");
+	}
+}
+
 static struct world world_create(uint64_t blocks)
 {
 	struct world w = { .home = host_start(blocks, 0, NULL), .away = host_start(blocks, 0, NULL),
 			   .store = test_file_create(1, blocks),
 			   .cache = test_file_create(2, blocks) };
 
+	static uint8_t data[REQUEST_BLOCKS * BLOCK];
+	uint64_t cookie;
+
 	disk_create(blocks);
 	tell_home(&w, 0);
 	start_server(&w);
+	/* who reads before anybody serves the pages waits for them */
+	nbd_send(&w.server, NBD_READ, 9, 100 * BLOCK, sizeof(data), NULL);
 	tell_away(&w, 0);
+	CU_ASSERT_EQUAL(nbd_answer(&w.server, &cookie), 0);
+	nbd_data(&w.server, data, sizeof(data));
+	check_blocks(data, 100, REQUEST_BLOCKS);
 	return w;
 }
 
@@ -159,17 +178,6 @@ static void world_destroy(struct world *w)
 	test_file_destroy(&w->cache);
 	test_file_destroy(&w->store);
 	disk_destroy();
-}
-
-static void check_blocks(const uint8_t *data, uint64_t block, unsigned count)
-{
-	uint8_t expected[BLOCK];
-
-	for (unsigned i = 0; i < count; i++) {
-		fill_block(expected, home_disk.model[block + i]);
-		if (memcmp(data + i * BLOCK, expected, BLOCK))
-			CU_FAIL("a block of the clone's disk is not the parent's");
-	}
 }
 
 /* Reads [from, to) of the clone's disk, in a row. */
