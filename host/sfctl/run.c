@@ -42,6 +42,7 @@ struct run {
 	struct link *link; /* NULL: lost */
 	struct run_io *io;
 	struct run_put *put;
+	struct forward *forward;
 	struct run_progress *progress;
 	char *vm;
 	json_int_t stream; /* the command's; -1: none yet */
@@ -113,6 +114,7 @@ static void run_destroy(struct run *run)
 	if (run->state >= RUN_DESTROY)
 		return;
 	run->state = RUN_DESTROY;
+	forward_stop(run->forward);
 	run_io_stop(run->io, false);
 	if (!run->link || !run->vm ||
 	    link_call(run->link, json_pack("{s:s, s:s}", "op", "destroy", "vm", run->vm), NULL, 0,
@@ -185,6 +187,16 @@ static void on_exec(void *arg, int error, const char *why, json_t *msg, const ui
 	run_io_start(run->io, run->link, run->stream);
 }
 
+/* The ports lead to the VM from now on. */
+static void publish(struct run *run)
+{
+	char text[128];
+
+	forward_start(run->forward, run->link, run->vm, run->options->env);
+	for (unsigned i = 0; forward_tell(run->forward, i, text, sizeof(text)); i++)
+		run_progress_line(run->progress, "%s", text);
+}
+
 static void run_command(struct run *run)
 {
 	json_t *request = json_pack("{s:s, s:s, s:O, s:O, s:s, s:o}", "op", "exec", "vm", run->vm,
@@ -202,6 +214,7 @@ static void on_put_done(void *arg, int error)
 	if (run->state != RUN_PUT)
 		return;
 	if (!error) {
+		publish(run);
 		run_command(run);
 		return;
 	}
@@ -268,9 +281,14 @@ static void run_boot(struct run *run)
 
 static void event_data(struct run *run, const json_t *msg, const uint8_t *bytes, size_t len)
 {
-	if (json_integer_value(json_object_get(msg, "stream")) == run->stream)
-		run_io_data(run->io, (int)json_integer_value(json_object_get(msg, "channel")),
-			    (int)json_integer_value(json_object_get(msg, "clone")), bytes, len);
+	json_int_t stream = json_integer_value(json_object_get(msg, "stream"));
+	int channel = (int)json_integer_value(json_object_get(msg, "channel"));
+	int clone = (int)json_integer_value(json_object_get(msg, "clone"));
+
+	if (stream == run->stream)
+		run_io_data(run->io, channel, clone, bytes, len);
+	else if (!clone) /* a clone has a connection's processes too, but not its other end */
+		forward_data(run->forward, stream, channel, bytes, len);
 }
 
 static void event_credit(struct run *run, const json_t *msg, const uint8_t *bytes, size_t len)
@@ -286,6 +304,8 @@ static void event_credit(struct run *run, const json_t *msg, const uint8_t *byte
 		run_io_credit(run->io, (size_t)room);
 	else if (run->state == RUN_PUT)
 		run_put_credit(run->put, stream, (size_t)room);
+	else
+		forward_credit(run->forward, stream, (size_t)room);
 }
 
 static void event_stored(struct run *run, const json_t *msg, const uint8_t *bytes, size_t len)
@@ -299,11 +319,16 @@ static void event_stored(struct run *run, const json_t *msg, const uint8_t *byte
 
 static void event_exited(struct run *run, const json_t *msg, const uint8_t *bytes, size_t len)
 {
+	json_int_t stream = json_integer_value(json_object_get(msg, "stream"));
+
 	(void)bytes;
 	(void)len;
-	if (run->state == RUN_COMMAND && !json_object_get(msg, "clone") &&
-	    json_integer_value(json_object_get(msg, "stream")) == run->stream)
+	if (run->state != RUN_COMMAND || json_object_get(msg, "clone"))
+		return;
+	if (stream == run->stream)
 		run_exited(run, (int)json_integer_value(json_object_get(msg, "status")));
+	else
+		forward_exited(run->forward, stream);
 }
 
 static void event_progress(struct run *run, const json_t *msg, const uint8_t *bytes, size_t len)
@@ -348,6 +373,7 @@ static void on_down(void *arg, struct link *link, int error, const char *why)
 
 	(void)link;
 	run_io_unlink(run->io);
+	forward_stop(run->forward);
 	run->link = NULL;
 	if (run->state < RUN_DESTROY)
 		run_fail(run, error ? "the daemon was lost: %s" : "the daemon ended the connection",
@@ -414,9 +440,10 @@ static int run_vm(const struct run_options *options)
 	run.base = event_base_new();
 	run.io = run.base ? run_io_new(run.base, options, &io_handler) : NULL;
 	run.progress = run_progress_new(options);
+	run.forward = run.base ? forward_new(run.base, &options->publish) : NULL;
 	if (!run.io || !run.progress)
 		complain("no memory");
-	else
+	else if (run.forward)
 		run.link = client_connect(run.base, options->cluster, options->host, &handler, &run,
 					  host, sizeof(host));
 	if (run.link) {
@@ -427,6 +454,7 @@ static int run_vm(const struct run_options *options)
 		run_io_unlink(run.io);
 	link_close(run.link);
 	run_put_free(run.put);
+	forward_free(run.forward);
 	run_io_free(run.io);
 	run_progress_free(run.progress);
 	free(run.vm);

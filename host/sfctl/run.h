@@ -13,6 +13,7 @@
 #include <sys/types.h>
 
 #include "common/link.h"
+#include "host/sfctl/forward.h"
 
 #define RUN_HOME "/root" /* where files and the command are, if nothing else is said */
 #define RUN_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:."
@@ -58,6 +59,7 @@ struct run_options {
 	const char *json_file;
 	bool quiet, progress, tty, no_stdin;
 	struct put_list puts;
+	struct publish_list publish;
 	json_t *env;
 	json_t *argv;
 };

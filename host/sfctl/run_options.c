@@ -29,7 +29,8 @@ enum {
 	OPT_QUIET,
 	OPT_PROGRESS,
 	OPT_HOST,
-	OPT_IPV6
+	OPT_IPV6,
+	OPT_PUBLISH
 };
 
 static const struct argp_option options_table[] = {
@@ -48,6 +49,8 @@ static const struct argp_option options_table[] = {
 	  "libraries they need",
 	  2 },
 	{ "env", OPT_ENV, "NAME=VALUE", 0, "add to the command's environment", 2 },
+	{ "publish", OPT_PUBLISH, "[ADDRESS:]PORT:GUESTPORT", 0,
+	  "connections to PORT of this machine lead to GUESTPORT of the VM [127.0.0.1]", 2 },
 	{ "tty", 't', NULL, 0, "give the command a terminal", 2 },
 	{ "no-stdin", 'n', NULL, 0, "read nothing from standard input", 2 },
 	{ "json", OPT_JSON, "FILE", 0, "write the record of all clones to FILE", 3 },
@@ -161,6 +164,11 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case OPT_QUIET: o->quiet = true; return 0;
 	case OPT_PROGRESS: o->progress = true; return 0;
 	case OPT_ENV: add_env(p, arg, state); return 0;
+	case OPT_PUBLISH:
+		if (publish_list_add(&o->publish, arg))
+			argp_error(state, "--publish wants [ADDRESS:]PORT:GUESTPORT, as in 8080:80, "
+					  "not %s", arg);
+		return 0;
 	case OPT_APPEND: o->append = arg; return 0;
 	case OPT_KERNEL:
 		free(o->kernel);
@@ -258,6 +266,7 @@ int run_options_parse(struct run_options *o, const char *cluster, int argc, char
 void run_options_fini(struct run_options *o)
 {
 	put_list_fini(&o->puts);
+	publish_list_fini(&o->publish);
 	json_decref(o->env);
 	json_decref(o->argv);
 	free(o->kernel);
