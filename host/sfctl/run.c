@@ -2,9 +2,10 @@
 /*
  * sfctl run: a VM from its boot to its end.
  *
- *   BOOT     the request is with the daemon                       → PUT, DESTROY
+ *   BOOT     the request is with the daemon                       → PUT, CONSOLE, DESTROY
  *   PUT      files go in                                          → COMMAND, DESTROY
  *   COMMAND  the command runs                                     → RECORD, DESTROY
+ *   CONSOLE  instead, without an agent: its console is shown      → DESTROY
  *   RECORD   it ended; the record is asked for                    → DESTROY
  *   DESTROY  the VM is removed                                    → OVER
  *   OVER     nothing is left but output that waits to be written
@@ -33,7 +34,7 @@
 #define DESTROY_SECONDS 10 /* waited for the VM's end; it comes with the connection's end anyway   \
 			    */
 
-enum run_state { RUN_BOOT, RUN_PUT, RUN_COMMAND, RUN_RECORD, RUN_DESTROY, RUN_OVER };
+enum run_state { RUN_BOOT, RUN_PUT, RUN_COMMAND, RUN_CONSOLE, RUN_RECORD, RUN_DESTROY, RUN_OVER };
 
 struct run {
 	const struct run_options *options;
@@ -250,6 +251,10 @@ static void on_booted(void *arg, int error, const char *why, json_t *msg, const 
 	run->vm = strdup(vm);
 	link_call(run->link, json_pack("{s:s, s:s}", "op", "watch", "vm", vm), NULL, 0, on_watch,
 		  run);
+	if (run->options->no_agent) {
+		run->state = RUN_CONSOLE;
+		return;
+	}
 	run->state = RUN_PUT;
 	run->put = run_put_new(&run->options->puts, run->link, run->vm, on_put_done, run);
 	if (run->put)
@@ -274,6 +279,10 @@ static void run_boot(struct run *run)
 		json_object_set_new(request, "initrd", json_string(o->initrd));
 	if (o->append)
 		json_object_set_new(request, "append", json_string(o->append));
+	if (json_array_size(o->images))
+		json_object_set(request, "images", o->images);
+	if (o->no_agent)
+		json_object_set_new(request, "agent", json_false());
 	link_call(run->link, request, NULL, 0, on_booted, run);
 }
 
@@ -338,12 +347,26 @@ static void event_progress(struct run *run, const json_t *msg, const uint8_t *by
 	run_progress_event(run->progress, msg);
 }
 
+/* It is seen from the first line on, before the answer to the boot. */
+static void event_console(struct run *run, const json_t *msg, const uint8_t *bytes, size_t len)
+{
+	(void)msg;
+	if (run->state < RUN_RECORD)
+		run_io_data(run->io, 1, 0, bytes, len);
+}
+
 static void event_lost(struct run *run, const json_t *msg, const uint8_t *bytes, size_t len)
 {
 	const char *reason = json_string_value(json_object_get(msg, "reason"));
 
 	(void)bytes;
 	(void)len;
+	/* vmm's words for a guest that switched itself off: without a command, a good end */
+	if (run->state == RUN_CONSOLE && reason && strstr(reason, "(guest-shutdown)")) {
+		run->status = 0;
+		run_destroy(run);
+		return;
+	}
 	run_fail(run, "the VM ended: %s", reason ? reason : "the daemon does not know why");
 }
 
@@ -353,7 +376,7 @@ static const struct {
 } events[] = {
 	{ "data", event_data },	    { "credit", event_credit }, { "stored", event_stored },
 	{ "exited", event_exited }, { "boot", event_progress }, { "clone", event_progress },
-	{ "lost", event_lost },
+	{ "lost", event_lost },	    { "console", event_console },
 };
 
 static void on_message(void *arg, struct link *link, json_t *msg, const uint8_t *bytes, size_t len)

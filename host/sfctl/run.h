@@ -56,6 +56,8 @@ struct run_options {
 	bool ipv6;
 	const char *name, *append;
 	char *kernel, *initrd; /* absolute */
+	json_t *images;	       /* absolute */
+	bool no_agent;	       /* there is no command: its console is shown */
 	const char *json_file;
 	bool quiet, progress, tty, no_stdin;
 	struct put_list puts;
