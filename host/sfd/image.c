@@ -3,8 +3,9 @@
  * Opens images: looks at the file, asks qemu-img what it is, unpacks it if it has to.
  *
  *   LOOK     the file, by itself: is it there, is it packed by something else?   → INFO, done
- *   INFO     qemu-img info: format, size, corruption, backing files              → MEASURE, done
- *   MEASURE  a qcow2: is there room for what is in it?                           → UNPACK
+ *   INFO     qemu-img info: format, size, corruption, backing files              → CHECK, done
+ *   CHECK    a qcow2: does it hold together, and is all of it there?             → MEASURE
+ *   MEASURE  is there room for what is in it?                           → UNPACK
  *   UNPACK   qemu-img convert                                                    → done
  */
 #define _GNU_SOURCE
@@ -278,6 +279,32 @@ static void measure(struct image_opening *o)
 		opening_fail(o, -errno, "cannot run qemu-img: %s", strerror(errno));
 }
 
+/* ---- CHECK ---- */
+
+static void checked(void *arg, int status, const char *text, const char *trouble)
+{
+	struct image_opening *o = arg;
+
+	(void)text;
+	(void)trouble;
+	o->tool = NULL;
+	if (status == 0 || status == 3) /* 3: clusters that nobody needs, which harm nobody */
+		measure(o);
+	else
+		opening_fail(o, -EILSEQ, "it is damaged or cut short: look at it with  qemu-img check");
+}
+
+/* qemu-img convert would take what lies behind the end of a file that was cut short for zeros. */
+static void check(struct image_opening *o)
+{
+	static const struct tool_events events = { .ended = checked };
+	const char *const argv[] = { "qemu-img", "check", "-f", "qcow2", o->path, NULL };
+
+	o->tool = tool_start(o->daemon->base, argv, -1, &events, o);
+	if (!o->tool)
+		opening_fail(o, -errno, "cannot run qemu-img: %s", strerror(errno));
+}
+
 /* ---- INFO ---- */
 
 static int lock_byte(int fd, int command, short type, off_t at, struct flock *lock)
@@ -348,7 +375,7 @@ static void use_info(struct image_opening *o, const json_t *chain)
 	else if (!strcmp(format, "raw"))
 		use_raw(o);
 	else if (!strcmp(format, "qcow2"))
-		measure(o);
+		check(o);
 	else
 		opening_fail(o, -EINVAL, "its format is %.20s: make a qcow2 image of it with  "
 					 "qemu-img convert -O qcow2", format);
