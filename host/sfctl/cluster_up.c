@@ -86,7 +86,7 @@ static const struct argp_option options[] = {
 	  "multicast where the hosts hear it]", 3 },
 	{ "push", OPT_PUSH, "SIZE/s|off", 0,
 	  "send clones' hosts all of a guest's memory, unasked, no faster than this [off]", 3 },
-	{ "compress", OPT_COMPRESS, "on|off", 0, "compress memory on its way [off]", 3 },
+	{ "compress", OPT_COMPRESS, "on|off", 0, "compress memory on its way [on]", 3 },
 	{ 0 },
 };
 

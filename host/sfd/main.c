@@ -70,7 +70,7 @@ static const struct argp_option options[] = {
 	  "How pages get to many hosts: auto, multicast, tree or unicast [auto]", 0 },
 	{ "push", OPT_PUSH, "SIZE/s|off", 0,
 	  "Send clones' hosts all of a guest's memory, unasked, no faster than this [off]", 0 },
-	{ "compress", OPT_COMPRESS, "on|off", 0, "Compress pages on their way [off]", 0 },
+	{ "compress", OPT_COMPRESS, "on|off", 0, "Compress pages on their way [on]", 0 },
 	{ "ready-fd", OPT_READY_FD, "FD", 0, "Write k, or an error, here when ready", 0 },
 	{ 0 },
 };
@@ -321,6 +321,7 @@ int main(int argc, char **argv)
 					.data_dir = "/var/tmp",
 					.clone_percent = 25,
 					.sweep_pages = 8192,
+					.compress = true,
 					.ready_fd = -1 },
 			    .next_guest = 1 };
 	char why[WHY_BYTES] = "";

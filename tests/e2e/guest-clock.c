@@ -8,6 +8,10 @@
  * so. After one second a checkpoint is made; three seconds later a clone of it. In the clone the
  * first two have three seconds to go, because its time stood still; the third one's time has come.
  * The clone asks its parent for the time.
+ *
+ * The time is written for a clone when it looks. If the machine does not let it run just then, its
+ * clock is behind by that, and nobody can know; so may its sleepers be late: up to three clones
+ * have a try. What is not set, or set wrong, is wrong in each.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -29,6 +33,7 @@
 #define SLEEP_S 4
 #define OFF_LIMIT_S 0.05	/* of the wall clock */
 #define LATE_LIMIT_S 0.7	/* of a sleeper: the machine may be busy */
+#define TRIES 3
 
 static double now_s(clockid_t clock)
 {
@@ -148,13 +153,29 @@ static void be_clone(void)
 	sf_exit(wrong);
 }
 
+/* Return: what the clone ended with, or -1. */
+static int try_clone(int checkpoint, int ticket)
+{
+	struct sf_status status;
+
+	if (sf_create_clones(checkpoint, ticket) != 1 || sf_join_ticket(ticket) ||
+	    sf_status_ticket(ticket, 1, &status)) {
+		fprintf(stderr, "sf_create_clones: %s\n", sf_error());
+		return -1;
+	}
+	printf("clone: status %d\n", status.status);
+	if (sf_ticket_free(ticket))
+		return -1;
+	return status.state == SF_STATE_EXITED ? status.status : -1;
+}
+
 int main(void)
 {
 	static void (*const ways[])(void) = { by_nanosleep, by_poll, by_wall_clock };
 	static const char *const names[] = { "nanosleep", "poll", "timer on the wall clock" };
 	struct sockaddr_in any = { .sin_family = AF_INET, .sin_port = htons(PORT) };
-	int fd = socket(AF_INET, SOCK_DGRAM, 0), ticket = sf_request_ticket(1, NULL), checkpoint;
-	struct sf_status status;
+	int fd = socket(AF_INET, SOCK_DGRAM, 0), ticket = sf_request_ticket(1, NULL);
+	int checkpoint, got;
 	pthread_t thread;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
@@ -177,11 +198,8 @@ int main(void)
 		be_clone();
 	}
 	sleep(3);
-	if (sf_create_clones(checkpoint, ticket) != 1 || sf_join_ticket(ticket) ||
-	    sf_status_ticket(ticket, 1, &status)) {
-		fprintf(stderr, "sf_create_clones: %s\n", sf_error());
-		return 1;
-	}
-	printf("clone: status %d\n", status.status);
-	return status.state != SF_STATE_EXITED || status.status;
+	got = try_clone(checkpoint, ticket);
+	for (int i = 1; i < TRIES && got > 0; i++)
+		got = try_clone(checkpoint, sf_request_ticket(1, NULL));
+	return got != 0;
 }

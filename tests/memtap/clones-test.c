@@ -2,6 +2,7 @@
 /* Clones see the exact instant, whatever the parent does meanwhile: here, there, many, holes. */
 #include <CUnit/CUnit.h>
 #include <errno.h>
+#include <stdio.h>
 #include <sys/wait.h>
 
 #include "common/cleanup.h"
@@ -223,12 +224,52 @@ static void test_clone_ends_while_it_waits(void)
 	test_file_destroy(&cache);
 }
 
+/* Who reads in a row seldom waits; who jumps about gets no page that it did not ask for. */
+static void test_read_ahead(void)
+{
+	static const uint64_t steps[] = { 1, 16 };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(steps); i++) {
+		const struct vm_order order = { .op = VM_TOUCH, .threads = 1, .pages = PAGES,
+						.step = steps[i] };
+		struct test_host home = host_start(PAGES, 0, NULL);
+		struct test_host away = host_start(PAGES, 0, NULL);
+		struct test_vm parent = start_parent(&home), clone;
+		struct test_file store = test_file_create(0, PAGES);
+		struct test_file cache = test_file_create(0, PAGES);
+		struct memtap_stats stats;
+
+		CU_ASSERT_EQUAL(vm_do(&parent, VM_FILL, NOW, 2), 0);
+		CU_ASSERT_EQUAL(host_file(&home, &store, 0), 0);
+		CU_ASSERT_EQUAL(host_file(&away, &cache, 0), 0);
+		clone = vm_clone(&cache);
+		CU_ASSERT_EQUAL(vm_give_clone(&clone, &away, 0, 7, 0), 0);
+		CU_ASSERT_EQUAL(host_arm(&home, 0, 99, 0), 0);
+		CU_ASSERT_EQUAL(host_begin(&away, 0, 99, &home, 0), 0);
+		vm_order(&clone, &order);
+		CU_ASSERT_NOT_EQUAL(vm_wait(&clone), UINT64_MAX);
+		stats = host_stats(&away, 7);
+		printf("(every %u.: %llu faults, %llu pages) ", (unsigned)steps[i],
+		       (unsigned long long)stats.faults, (unsigned long long)stats.pages_fetched);
+		if (steps[i] == 1)
+			CU_ASSERT(stats.faults < PAGES / 4);
+		CU_ASSERT_EQUAL(stats.pages_fetched, PAGES / steps[i]);
+		vm_end(&clone);
+		vm_end(&parent);
+		CU_ASSERT_EQUAL(host_stop(&away), 0);
+		CU_ASSERT_EQUAL(host_stop(&home), 0);
+		test_file_destroy(&store);
+		test_file_destroy(&cache);
+	}
+}
+
 static const struct test tests[] = {
 	{ "a remote clone sees the instant", test_remote_clone_sees_the_instant },
 	{ "a local clone sees the instant", test_local_clone_sees_the_instant },
 	{ "24 clones on 4 hosts check all memory", test_24_clones_hash_all_memory },
 	{ "faults before the instant wait for it", test_faults_before_begin_wait },
 	{ "holes cost nothing", test_holes_cost_nothing },
+	{ "read-ahead", test_read_ahead },
 	{ "a clone ends while it waits", test_clone_ends_while_it_waits },
 };
 
