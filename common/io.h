@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define IO_MAX_FDS 8	/* most descriptors in one message of io_send_fds() */
+#define IO_MAX_FDS 136	/* most descriptors in one message of io_send_fds() */
 
 /* Reads exactly `len` bytes, over interruptions. Return: 0, -errno, or -EPIPE at an early end. */
 int io_read_full(int fd, void *buf, size_t len);

@@ -4,10 +4,11 @@
  *
  * A shell script would do the same in ten lines and take ten times as long under emulation, where
  * starting a process costs milliseconds. MODULES, which mkguest writes, names the modules in the
- * order to load them. When the agent ends it is started again; orphans are reaped; SIGUSR1, SIGUSR2
+ * order to load them; those of DISK_MODULES are loaded if there is a disk. When the agent ends it is started again; orphans are reaped; SIGUSR1, SIGUSR2
  * and SIGTERM halt, power off and reboot, as busybox's commands of these names ask for it.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -16,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
@@ -27,6 +29,9 @@
 #include "common/cleanup.h"
 
 #define MODULES "/etc/snowflock/modules"
+#define DISK_MODULES "/etc/snowflock/modules.disk"	/* packed by gzip */
+#define VIRTIO_DEVICES "/sys/bus/virtio/devices"
+#define VIRTIO_ID_BLOCK 2
 #define AGENT "/usr/sbin/sf-agent"
 #define AGAIN_FIRST_MS 100	/* before the agent is started again; doubles each time up to */
 #define AGAIN_LONGEST_MS 5000	/* this */
@@ -98,29 +103,90 @@ static void open_console(void)
 		close(fd);
 }
 
-static void load_module(const char *path)
+static int load_plain(const char *path)
 {
 	_cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC);
 
-	if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) && errno != EEXIST))
-		say("%s: %s", path, strerror(errno));
+	return fd < 0 ? -1 : (int)syscall(SYS_finit_module, fd, "", 0);
 }
 
-static void load_modules(void)
+/* Unpacks a file into memory. Return: 0, or -1 with errno. */
+static int unpack(const char *path, int to)
 {
-	FILE *list = fopen(MODULES, "re");
+	int status;
+	pid_t pid = fork();
+
+	if (!pid) {
+		dup2(to, STDOUT_FILENO);
+		execl("/bin/busybox", "gunzip", "-c", path, NULL);
+		_exit(127);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return -1;
+	errno = EBADMSG;
+	return status ? -1 : 0;
+}
+
+/* A file that is open for writing, as the unpacked one is, the kernel does not take. */
+static int load_packed(const char *path)
+{
+	_cleanup_fd_ int fd = memfd_create("module", MFD_CLOEXEC);
+	struct stat st;
+	void *module;
+	int ret;
+
+	if (fd < 0 || unpack(path, fd) || fstat(fd, &st))
+		return -1;
+	module = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+	if (module == MAP_FAILED)
+		return -1;
+	ret = (int)syscall(SYS_init_module, module, (unsigned long)st.st_size, "");
+	munmap(module, (size_t)st.st_size);
+	return ret;
+}
+
+/* Loads what a list names. */
+static void load_modules(const char *name, int (*load)(const char *path))
+{
+	FILE *list = fopen(name, "re");
 	char path[256];
 
 	if (!list) {
-		say("%s: %s", MODULES, strerror(errno));
+		say("%s: %s", name, strerror(errno));
 		return;
 	}
 	while (fgets(path, sizeof(path), list)) {
 		path[strcspn(path, "\n")] = 0;
-		if (*path)
-			load_module(path);
+		if (*path && load(path) && errno != EEXIST)
+			say("%s: %s", path, strerror(errno));
 	}
 	fclose(list);
+}
+
+/* Return: true if the number in a device's file, as in "0x0002", is that of a disk. */
+static bool is_disk(int devices, const char *name)
+{
+	char path[300], text[16] = "";
+	_cleanup_fd_ int fd = -1;
+
+	snprintf(path, sizeof(path), "%s/device", name);
+	fd = openat(devices, path, O_RDONLY | O_CLOEXEC);
+	return fd >= 0 && read(fd, text, sizeof(text) - 1) > 0 &&
+	       strtoul(text, NULL, 0) == VIRTIO_ID_BLOCK;
+}
+
+static bool has_disk(void)
+{
+	DIR *devices = opendir(VIRTIO_DEVICES);
+	const struct dirent *entry;
+	bool found = false;
+
+	if (!devices)
+		return false;
+	while (!found && (entry = readdir(devices)))
+		found = entry->d_name[0] != '.' && is_disk(dirfd(devices), entry->d_name);
+	closedir(devices);
+	return found;
 }
 
 static pid_t start_agent(void)
@@ -224,7 +290,9 @@ int main(void)
 	mount_all();
 	open_console();
 	umask(022);
-	load_modules();
+	load_modules(MODULES, load_plain);
+	if (has_disk())
+		load_modules(DISK_MODULES, load_packed);
 	reboot(RB_DISABLE_CAD);
 	if (sethostname(hostname, sizeof(hostname) - 1))
 		say("hostname: %s", strerror(errno));

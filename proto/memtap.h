@@ -3,7 +3,8 @@
  * sfd → memtap: what to keep, what to serve, for whom.
  *
  * One memtap process per family of clones (a VM that was booted and everything cloned from it) and
- * host. It owns nothing that must outlive it: every descriptor it works on is kept by sfd as well,
+ * host, and one more for each of its disks, to which the disk is what RAM is to the first: "RAM" below
+ * means either. It owns nothing that must outlive it: every descriptor it works on is kept by sfd as well,
  * so when memtap dies sfd starts another one, says the same things again in the same order with
  * MEMTAP_F_AGAIN set, and the clones have waited for a moment. The first message without that flag
  * ends the repetition: until it comes the parent's writes and pages that only its RAM has wait,
@@ -58,6 +59,7 @@
 #define MEMTAP_MAX_FILES 256	/* page files at a time */
 #define MEMTAP_MAX_CLONES 1024	/* clones at a time */
 #define MEMTAP_ZERO_RUN 512	/* pages */
+#define MEMTAP_MAX_LAYERS 64u
 
 enum memtap_op {
 	/*
@@ -116,6 +118,13 @@ enum memtap_op {
 	MEMTAP_FILE_GONE,
 	/* Counters of clone `vm`, or of the whole process with vm = MEMTAP_ALL. */
 	MEMTAP_STATS,
+	/*
+	 * As MEMTAP_ARM, for a disk: `file` is a snapshot of it, and its pages are in layers
+	 * (proto/vdisk.h), frozen all of them. fds: behind the places the base, if `vm` is 1, then
+	 * file and map of `arg` layers (0..MEMTAP_MAX_LAYERS) from the bottom up. A process that is
+	 * told this has no parent.
+	 */
+	MEMTAP_LAYERS,
 };
 
 #define MEMTAP_F_AGAIN 1u	/* said before to a memtap that died */

@@ -19,15 +19,18 @@
  *   room {} → {mem_bytes, free_bytes, clone_percent, vms}
  *   hear {number: hex} → {heard: bool}
  *        answered when the probe (below) with this number came, or did not within PEER_HEAR_MS
- *   reserve {family: {…}, ticket, slots: [s…], window_gfn, window_pages} → {ready: [s…], pages: port}
- *        family: {number, ram_bytes, cpus, vni, base, group, group_port, ipv6?: bool}
+ *   reserve {family: {…}, ticket, slots: [s…], window_gfn, window_pages} → {ready: [s…], pages: port,
+ *           disks: [port…]}
+ *        family: {number, ram_bytes, cpus, vni, base, group, group_port, ipv6?: bool, disks: [bytes…]}
  *        group, group_port: the multicast group that its pages may be sent to; pages: the UDP port
- *        of the host's memtap
+ *        of the host's memtap; disks: the size of each disk (a multiple of VDISK_BLOCK_BYTES, at most
+ *        VDISK_MAX_DISKS of them), and the port of the memtap that has it
  *        window: of the guest's kernel module (proto/kmod.h), laid over the clones' RAM; 0 pages: none
  *        answered when the QEMUs wait and their memory is in memtap's care
  *   start {number, ticket, snapshot: hex, key: hex, file, pages, descriptor_bytes, dead_bytes, quiesce,
  *          window?: hex, request, checkpoint, cancel: [key…], streams: [s…],
- *          clones: [{slot, id, serial}], mode, members: [{address, pages}…], push, compress: bool}
+ *          clones: [{slot, id, serial}], mode, members: [{address, pages, disks: [port…]}…], push,
+ *          compress: bool, disks: [{snapshot: hex, key: hex, pages: port}…]}
  *          + descriptor, dead pages and XenStore state → {}    the clones' progress comes as events
  *        dead_bytes: 0, or 1 for each 8 pages of RAM, rounded up to 8: as memtap needs them. Not 0:
  *        the guest is held (proto/kmod.h), and each clone gets a letter, instead of a frame;
@@ -39,7 +42,8 @@
  *        clones of the ticket are listed, each host takes those of its slots
  *        mode: how pages travel (proto/mcdist.h): "unicast", "multicast" or "tree"; members: every
  *        host that has begun at this instant or begins now, from node 1 on, each known by its
- *        address and its memtap's port; push: pages per second sent unasked, 0: none
+ *        address and its memtaps' ports; push: pages per second sent unasked, 0: none
+ *        disks: each disk as of the same instant, a snapshot of its own; pages: home's port for it
  *   kill {number, ticket, id?} → {}       id absent: all of the ticket
  *   release {number, ticket} → {}         nothing of the ticket is left here
  *   dismiss {number} → {}                 nothing of the family is left here
@@ -65,11 +69,12 @@
  *   32       BLAKE2b of these 16 bytes, under a key made of the cluster's
  *
  * Changelog: 2: dead pages, windows. 3: hear and probes; group, mode, members, push, compress.
+ * 4: disks.
  */
 #ifndef PROTO_PEER_H
 #define PROTO_PEER_H
 
-#define PEER_VERSION 3
+#define PEER_VERSION 4
 #define PEER_DEFAULT_PORT 1972
 #define PEER_VXLAN_PORT 4789
 #define PEER_RESULT_CHUNK (4u << 20)

@@ -48,11 +48,23 @@ static int handle_init(struct memtap *m, const struct memtap_request *r, int *fd
 	return error;
 }
 
+/* A process that serves disks has no parent. */
+static bool has_disks(const struct memtap *m)
+{
+	const struct mem_file *f;
+
+	LIST_FOREACH(f, &m->files, link) {
+		if (f->layers)
+			return true;
+	}
+	return false;
+}
+
 static int handle_parent(struct memtap *m, const struct memtap_request *r, int *fds)
 {
 	int error;
 
-	if (!is_mapping(m, r))
+	if (!is_mapping(m, r) || has_disks(m))
 		return -EINVAL;
 	error = memtap_attach_parent(m, fds[0], fds[1], r->base);
 	if (!error) {
@@ -162,7 +174,7 @@ static bool is_wire(const struct memtap_request *r)
 		return !r->mode && !r->node && !r->nodes && !r->push_pages_per_s && !r->compress;
 	if (r->mode >= MC_MODES || r->compress > 1 || (r->nodes && r->node >= r->nodes))
 		return false;
-	return r->op == MEMTAP_ARM || !r->nodes || r->node > 0;
+	return r->op == MEMTAP_ARM || r->op == MEMTAP_LAYERS || !r->nodes || r->node > 0;
 }
 
 static int handle_begin(struct memtap *m, const struct memtap_request *r, int *fds)
@@ -190,6 +202,42 @@ static int handle_begin(struct memtap *m, const struct memtap_request *r, int *f
 	error = r->nodes || fds[1] < 0 ? begin[r->op](file, r, &wire, dead) : -EINVAL;
 	if (dead)
 		munmap(dead, bytes);
+	return error;
+}
+
+static unsigned count_fds(const int *fds)
+{
+	unsigned count = 0;
+
+	while (count < MEM_CONTROL_FDS && fds[count] >= 0)
+		count++;
+	return count;
+}
+
+static int handle_layers(struct memtap *m, const struct memtap_request *r, int *fds)
+{
+	unsigned places_fds = r->nodes > 0;
+	struct mem_layers_fds from = { .base = r->vm, .count = r->arg, .fds = fds + places_fds };
+	_cleanup_free_ struct memtap_source *places = NULL;
+	struct mem_wire wire = { .request = r };
+	struct mem_layers *layers;
+	struct mem_file *file;
+	int error = is_wire(r) ? find_waiting(m, r->file, &file) : -EINVAL;
+
+	if (error)
+		return error;
+	if (r->vm > 1 || r->arg > MEMTAP_MAX_LAYERS || snap_parent_attached(m->parent) ||
+	    count_fds(fds) != places_fds + r->vm + 2 * r->arg)
+		return -EINVAL;
+	error = read_places(fds[0], r->nodes, &places);
+	if (!error)
+		error = mem_layers_create(m->pages, &from, &layers);
+	if (error)
+		return error;
+	wire.places = places;
+	error = mem_file_freeze_disk(file, &wire, layers);
+	if (error)
+		mem_layers_destroy(layers);
 	return error;
 }
 
@@ -261,12 +309,14 @@ static const struct {
 	[MEMTAP_CLONE_GONE] = { "clone-gone", handle_clone_gone, 0, 0 },
 	[MEMTAP_FILE_GONE] = { "file-gone", handle_file_gone, 0, 0 },
 	[MEMTAP_STATS] = { "stats", handle_stats, 0, 0 },
+	[MEMTAP_LAYERS] = { "layers", handle_layers, 0, MEM_CONTROL_FDS },
 };
-_Static_assert(ARRAY_SIZE(messages) == MEMTAP_STATS + 1, "a row for each message");
+_Static_assert(ARRAY_SIZE(messages) == MEMTAP_LAYERS + 1, "a row for each message");
+_Static_assert(MEM_CONTROL_FDS <= IO_MAX_FDS, "they fit into one message");
 
 static int judge(const struct memtap *m, const struct memtap_request *r, unsigned nfds)
 {
-	if (r->op < MEMTAP_INIT || r->op > MEMTAP_STATS)
+	if (r->op < MEMTAP_INIT || r->op > MEMTAP_LAYERS)
 		return -EINVAL;
 	if (nfds < messages[r->op].min_fds || nfds > messages[r->op].max_fds ||
 	    r->flags & ~MEMTAP_F_AGAIN)
@@ -280,13 +330,13 @@ size_t mem_control_handle(struct memtap *m, const void *message, size_t len, int
 			  unsigned nfds, struct memtap_stats *stats)
 {
 	uint64_t start_ns = io_now_ns();
-	int taken[MEM_CONTROL_FDS] = { -1, -1 };
+	int taken[MEM_CONTROL_FDS];
 	struct memtap_request r = { 0 };
 	int error = -EINVAL;
 
 	memset(stats, 0, sizeof(*stats));
-	for (unsigned i = 0; i < nfds; i++)
-		taken[i] = steal_fd(&fds[i]);
+	for (unsigned i = 0; i < MEM_CONTROL_FDS; i++)
+		taken[i] = i < nfds ? steal_fd(&fds[i]) : -1;
 	if (len == sizeof(r)) {
 		memcpy(&r, message, sizeof(r));
 		error = judge(m, &r, nfds);

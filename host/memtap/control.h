@@ -5,9 +5,10 @@
 
 #include <stddef.h>
 
+#include "host/memtap/layers.h"
 #include "host/memtap/memtap.h"
 
-#define MEM_CONTROL_FDS 2	/* most descriptors in one message */
+#define MEM_CONTROL_FDS (1u + MEM_LAYERS_FDS)	/* most descriptors in one message */
 
 struct mem_control;
 

@@ -6,6 +6,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "host/memtap/layers.h"
 #include "host/memtap/memtap.h"
 
 struct mem_file *mem_file_find(struct memtap *m, uint32_t number)
@@ -102,11 +103,17 @@ static bool wire_way(const struct mem_file *file, const struct mem_wire *wire, b
 	return source || places[0].len;
 }
 
+/* A page of a snapshot here. Return: as snap_read(). */
+static int read_snapshot(const struct mem_file *file, uint64_t gfn, uint8_t *page)
+{
+	return file->layers ? mem_layers_read(file->layers, gfn, page) :
+			      snap_read(file->snap, gfn, page);
+}
+
 /* For mc_server: a page of the snapshot. */
 static int read_for_server(void *arg, uint64_t gfn, uint8_t *page)
 {
-	const struct mem_file *file = arg;
-	int state = snap_read(file->snap, gfn, page);
+	int state = read_snapshot(arg, gfn, page);
 
 	return state < 0 ? state : state == PAGE_PRESENT;
 }
@@ -202,6 +209,18 @@ int mem_file_freeze(struct mem_file *file, const struct mem_wire *wire, const ui
 	return 0;
 }
 
+int mem_file_freeze_disk(struct mem_file *file, const struct mem_wire *wire,
+			 struct mem_layers *layers)
+{
+	int error = open_wire(file, wire, true);
+
+	if (error)
+		return error;
+	file->layers = layers;
+	file_begun(file, MEM_SNAPSHOT);
+	return 0;
+}
+
 static uint64_t count_lacking(const struct mem_file *file)
 {
 	uint64_t lacking = 0;
@@ -241,17 +260,23 @@ static int get_waiting(struct mem_file *file, uint64_t gfn)
 	return -EAGAIN;
 }
 
+/* Puts a page of `from`, a snapshot, in. */
+static int copy_from(struct mem_file *file, const struct mem_file *from, uint64_t gfn)
+{
+	uint8_t page[SNAP_PAGE_BYTES];
+	int state = read_snapshot(from, gfn, page);
+
+	return state < 0 ? state : snap_file_put(file->pages, gfn, page);
+}
+
 static int get_snapshot(struct mem_file *file, uint64_t gfn)
 {
-	return snap_fill(file->snap, gfn);
+	return file->layers ? copy_from(file, file, gfn) : snap_fill(file->snap, gfn);
 }
 
 static int get_local(struct mem_file *file, uint64_t gfn)
 {
-	uint8_t page[SNAP_PAGE_BYTES];
-	int state = snap_read(file->other->snap, gfn, page);
-
-	return state < 0 ? state : snap_file_put(file->pages, gfn, page);
+	return copy_from(file, file->other, gfn);
 }
 
 static int get_remote(struct mem_file *file, uint64_t gfn)
@@ -281,6 +306,7 @@ void mem_file_destroy(struct mem_file *file)
 	mem_wake_forget(file);
 	mc_fetch_destroy(file->fetch);
 	mc_server_destroy(file->server);
+	mem_layers_destroy(file->layers);
 	if (file->other)
 		file->other->users--;
 	snap_file_destroy(file->pages);
@@ -310,7 +336,7 @@ int mem_file_release(struct mem_file *file)
 		snap_parent_step(file->m->parent);
 		return -EINPROGRESS;
 	}
-	if (file->source == MEM_SNAPSHOT) {
+	if (file->snap) {
 		mem_wake_forget(file);
 		mc_server_destroy(file->server);
 		file->server = NULL;

@@ -9,8 +9,8 @@
  *   window.c      is the page in the clone's window, or freed by it? Then no source is needed
  *   faults.c      is the page in the clone's page file by now? Then wake. Else ask its source,
  *                 and remember who waits
- *   files.c       the sources: the parent's memory here (host/snapshot), another snapshot here,
- *                 another host (host/mcdist)
+ *   files.c       the sources: the parent's memory here (host/snapshot), a disk's layers here
+ *                 (layers.c), another snapshot here, another host (host/mcdist)
  *   faults.c      the page is here: into the page file
  *   answers.c     wake who waits, or give zeros, of these more than one page
  *
@@ -39,6 +39,7 @@
 
 struct event;
 struct event_base;
+struct mem_layers;
 
 /* What is counted for each clone. */
 struct mem_counters {
@@ -60,7 +61,7 @@ struct mem_counters {
  */
 enum mem_source {
 	MEM_WAITING,	/* none yet: faults wait */
-	MEM_SNAPSHOT,	/* it is a snapshot of the parent on this host */
+	MEM_SNAPSHOT,	/* it is a snapshot of the parent on this host, or of a disk here */
 	MEM_LOCAL,	/* filled from a snapshot on this host */
 	MEM_REMOTE,	/* filled from another host */
 	MEM_RETIRING,	/* a snapshot that hands its pages down */
@@ -92,7 +93,8 @@ struct mem_file {
 	uint32_t number;
 	enum mem_source source;
 	struct snap_file *pages;	/* NULL when MEM_RETIRED */
-	struct snap *snap;		/* MEM_SNAPSHOT, MEM_RETIRING */
+	struct snap *snap;		/* MEM_SNAPSHOT, MEM_RETIRING; of a disk: NULL, and */
+	struct mem_layers *layers;	/* MEM_SNAPSHOT, of a disk: what it is made of */
 	struct mc_server *server;	/* MEM_SNAPSHOT */
 	struct mem_file *other;		/* MEM_LOCAL */
 	struct mc_fetch *fetch;		/* MEM_REMOTE */
@@ -208,6 +210,9 @@ struct mem_wire {
  */
 int mem_file_freeze(struct mem_file *file, const struct mem_wire *wire, const uint64_t *dead,
 		    bool again);
+/* A snapshot of a disk; takes `layers` over if it works. */
+int mem_file_freeze_disk(struct mem_file *file, const struct mem_wire *wire,
+			 struct mem_layers *layers);
 int mem_file_begin(struct mem_file *file, const struct mem_wire *wire, const uint64_t *dead);
 int mem_file_begin_local(struct mem_file *file, struct mem_file *other, const uint64_t *dead);
 

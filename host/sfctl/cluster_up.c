@@ -39,6 +39,7 @@ struct up {
 	uint64_t mem_bytes;
 	const char *accel;
 	const char *guest;
+	char data[PATH_MAX]; /* absolute; empty: the daemon's default */
 	const char *hosts_file, *host, *key_file; /* real */
 	const char *distribution, *push, *compress; /* NULL: the daemon's default */
 };
@@ -62,7 +63,7 @@ static void catch_signals(void)
 }
 
 enum { OPT_MEM = 256, OPT_ACCEL, OPT_GUEST, OPT_HOSTS_FILE, OPT_HOST, OPT_KEY, OPT_DISTRIBUTION,
-       OPT_PUSH, OPT_COMPRESS };
+       OPT_PUSH, OPT_COMPRESS, OPT_DATA };
 
 static const struct argp_option options[] = {
 	{ NULL, 0, NULL, 0, "Hosts on this machine, each in a network namespace:", 1 },
@@ -78,6 +79,8 @@ static const struct argp_option options[] = {
 	{ NULL, 0, NULL, 0, "Both:", 3 },
 	{ "accel", OPT_ACCEL, "WORD", 0, "auto, kvm or tcg [auto: tries what works]", 3 },
 	{ "guest", OPT_GUEST, "DIR", 0, "folder with the guest's vmlinuz and initrd.img", 3 },
+	{ "data", OPT_DATA, "DIR", 0,
+	  "folder for what VMs write to their disks, with room for it [/var/tmp]", 3 },
 	{ "distribution", OPT_DISTRIBUTION, "WORD", 0,
 	  "how memory gets to clones on many hosts: auto, multicast, tree or unicast [auto: "
 	  "multicast where the hosts hear it]", 3 },
@@ -156,6 +159,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		up->accel = arg;
 		return 0;
 	case OPT_GUEST: up->guest = arg; return 0;
+	case OPT_DATA:
+		if (!realpath(arg, up->data) || access(up->data, W_OK))
+			argp_error(state, "--data %s: %s", arg, strerror(errno));
+		return 0;
 	case OPT_DISTRIBUTION:
 		up->distribution =
 			parse_word("distribution", "auto multicast tree unicast", arg, state);
@@ -448,6 +455,7 @@ int cmd_cluster_up(struct sfctl *ctl, int argc, char **argv)
 					 .mem_bytes = up.mem_bytes,
 					 .accel = up.accel,
 					 .distribution = up.distribution,
+					 .data_dir = *up.data ? up.data : NULL,
 					 .push = up.push,
 					 .compress = up.compress };
 	catch_signals();

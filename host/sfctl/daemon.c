@@ -80,6 +80,7 @@ static void become_daemon(const struct daemon_config *config, const char *dir, i
 	add_option(&args, "--key", config->key_file);
 	add_option(&args, "--dir", dir);
 	add_option(&args, "--guest", config->guest_dir);
+	add_option(&args, "--data", config->data_dir);
 	add_option(&args, "--libexec-dir", paths_libexec(libexec) ? libexec : NULL);
 	add_option(&args, "--mem", config->mem_bytes ? mem : NULL);
 	add_option(&args, "--accel", config->accel);

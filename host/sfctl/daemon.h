@@ -18,6 +18,7 @@ struct daemon_config {
 	unsigned netns; /* embedded: the host's number; 0: it stays in our namespace */
 	const char *hosts_file;
 	const char *key_file;
+	const char *data_dir; /* NULL: the daemon's default */
 	const char *guest_dir;
 	uint64_t mem_bytes; /* 0: the daemon decides */
 	const char *accel;

@@ -18,6 +18,7 @@ static const struct command commands[] = {
 	{ "ps", cmd_ps, "list the VMs and clones of the cluster" },
 	{ "hosts", cmd_hosts, "list the hosts of the cluster" },
 	{ "show", cmd_show, "show all about one VM or clone" },
+	{ "export", cmd_export, "write a disk of a VM or clone to a file" },
 	{ "kill", cmd_kill, "end VMs or clones" },
 	{ "clean", cmd_clean, "remove what a crash left behind on this machine" },
 	{ "doctor", cmd_doctor, "say what this machine lacks, and how to get it" },

@@ -2,9 +2,10 @@
 /*
  * sfctl run: a VM from its boot to its end.
  *
- *   BOOT     the request is with the daemon                       → PUT, DESTROY
+ *   BOOT     the request is with the daemon                       → PUT, CONSOLE, DESTROY
  *   PUT      files go in                                          → COMMAND, DESTROY
  *   COMMAND  the command runs                                     → RECORD, DESTROY
+ *   CONSOLE  instead, without an agent: its console is shown      → DESTROY
  *   RECORD   it ended; the record is asked for                    → DESTROY
  *   DESTROY  the VM is removed                                    → OVER
  *   OVER     nothing is left but output that waits to be written
@@ -33,7 +34,7 @@
 #define DESTROY_SECONDS 10 /* waited for the VM's end; it comes with the connection's end anyway   \
 			    */
 
-enum run_state { RUN_BOOT, RUN_PUT, RUN_COMMAND, RUN_RECORD, RUN_DESTROY, RUN_OVER };
+enum run_state { RUN_BOOT, RUN_PUT, RUN_COMMAND, RUN_CONSOLE, RUN_RECORD, RUN_DESTROY, RUN_OVER };
 
 struct run {
 	const struct run_options *options;
@@ -42,6 +43,7 @@ struct run {
 	struct link *link; /* NULL: lost */
 	struct run_io *io;
 	struct run_put *put;
+	struct forward *forward;
 	struct run_progress *progress;
 	char *vm;
 	json_int_t stream; /* the command's; -1: none yet */
@@ -113,6 +115,7 @@ static void run_destroy(struct run *run)
 	if (run->state >= RUN_DESTROY)
 		return;
 	run->state = RUN_DESTROY;
+	forward_stop(run->forward);
 	run_io_stop(run->io, false);
 	if (!run->link || !run->vm ||
 	    link_call(run->link, json_pack("{s:s, s:s}", "op", "destroy", "vm", run->vm), NULL, 0,
@@ -185,6 +188,16 @@ static void on_exec(void *arg, int error, const char *why, json_t *msg, const ui
 	run_io_start(run->io, run->link, run->stream);
 }
 
+/* The ports lead to the VM from now on. */
+static void publish(struct run *run)
+{
+	char text[128];
+
+	forward_start(run->forward, run->link, run->vm, run->options->env);
+	for (unsigned i = 0; forward_tell(run->forward, i, text, sizeof(text)); i++)
+		run_progress_line(run->progress, "%s", text);
+}
+
 static void run_command(struct run *run)
 {
 	json_t *request = json_pack("{s:s, s:s, s:O, s:O, s:s, s:o}", "op", "exec", "vm", run->vm,
@@ -202,6 +215,7 @@ static void on_put_done(void *arg, int error)
 	if (run->state != RUN_PUT)
 		return;
 	if (!error) {
+		publish(run);
 		run_command(run);
 		return;
 	}
@@ -237,6 +251,10 @@ static void on_booted(void *arg, int error, const char *why, json_t *msg, const 
 	run->vm = strdup(vm);
 	link_call(run->link, json_pack("{s:s, s:s}", "op", "watch", "vm", vm), NULL, 0, on_watch,
 		  run);
+	if (run->options->no_agent) {
+		run->state = RUN_CONSOLE;
+		return;
+	}
 	run->state = RUN_PUT;
 	run->put = run_put_new(&run->options->puts, run->link, run->vm, on_put_done, run);
 	if (run->put)
@@ -261,6 +279,10 @@ static void run_boot(struct run *run)
 		json_object_set_new(request, "initrd", json_string(o->initrd));
 	if (o->append)
 		json_object_set_new(request, "append", json_string(o->append));
+	if (json_array_size(o->images))
+		json_object_set(request, "images", o->images);
+	if (o->no_agent)
+		json_object_set_new(request, "agent", json_false());
 	link_call(run->link, request, NULL, 0, on_booted, run);
 }
 
@@ -268,9 +290,14 @@ static void run_boot(struct run *run)
 
 static void event_data(struct run *run, const json_t *msg, const uint8_t *bytes, size_t len)
 {
-	if (json_integer_value(json_object_get(msg, "stream")) == run->stream)
-		run_io_data(run->io, (int)json_integer_value(json_object_get(msg, "channel")),
-			    (int)json_integer_value(json_object_get(msg, "clone")), bytes, len);
+	json_int_t stream = json_integer_value(json_object_get(msg, "stream"));
+	int channel = (int)json_integer_value(json_object_get(msg, "channel"));
+	int clone = (int)json_integer_value(json_object_get(msg, "clone"));
+
+	if (stream == run->stream)
+		run_io_data(run->io, channel, clone, bytes, len);
+	else if (!clone) /* a clone has a connection's processes too, but not its other end */
+		forward_data(run->forward, stream, channel, bytes, len);
 }
 
 static void event_credit(struct run *run, const json_t *msg, const uint8_t *bytes, size_t len)
@@ -286,6 +313,8 @@ static void event_credit(struct run *run, const json_t *msg, const uint8_t *byte
 		run_io_credit(run->io, (size_t)room);
 	else if (run->state == RUN_PUT)
 		run_put_credit(run->put, stream, (size_t)room);
+	else
+		forward_credit(run->forward, stream, (size_t)room);
 }
 
 static void event_stored(struct run *run, const json_t *msg, const uint8_t *bytes, size_t len)
@@ -299,11 +328,16 @@ static void event_stored(struct run *run, const json_t *msg, const uint8_t *byte
 
 static void event_exited(struct run *run, const json_t *msg, const uint8_t *bytes, size_t len)
 {
+	json_int_t stream = json_integer_value(json_object_get(msg, "stream"));
+
 	(void)bytes;
 	(void)len;
-	if (run->state == RUN_COMMAND && !json_object_get(msg, "clone") &&
-	    json_integer_value(json_object_get(msg, "stream")) == run->stream)
+	if (run->state != RUN_COMMAND || json_object_get(msg, "clone"))
+		return;
+	if (stream == run->stream)
 		run_exited(run, (int)json_integer_value(json_object_get(msg, "status")));
+	else
+		forward_exited(run->forward, stream);
 }
 
 static void event_progress(struct run *run, const json_t *msg, const uint8_t *bytes, size_t len)
@@ -313,12 +347,26 @@ static void event_progress(struct run *run, const json_t *msg, const uint8_t *by
 	run_progress_event(run->progress, msg);
 }
 
+/* It is seen from the first line on, before the answer to the boot. */
+static void event_console(struct run *run, const json_t *msg, const uint8_t *bytes, size_t len)
+{
+	(void)msg;
+	if (run->state < RUN_RECORD)
+		run_io_data(run->io, 1, 0, bytes, len);
+}
+
 static void event_lost(struct run *run, const json_t *msg, const uint8_t *bytes, size_t len)
 {
 	const char *reason = json_string_value(json_object_get(msg, "reason"));
 
 	(void)bytes;
 	(void)len;
+	/* vmm's words for a guest that switched itself off: without a command, a good end */
+	if (run->state == RUN_CONSOLE && reason && strstr(reason, "(guest-shutdown)")) {
+		run->status = 0;
+		run_destroy(run);
+		return;
+	}
 	run_fail(run, "the VM ended: %s", reason ? reason : "the daemon does not know why");
 }
 
@@ -328,7 +376,7 @@ static const struct {
 } events[] = {
 	{ "data", event_data },	    { "credit", event_credit }, { "stored", event_stored },
 	{ "exited", event_exited }, { "boot", event_progress }, { "clone", event_progress },
-	{ "lost", event_lost },
+	{ "lost", event_lost },	    { "console", event_console },
 };
 
 static void on_message(void *arg, struct link *link, json_t *msg, const uint8_t *bytes, size_t len)
@@ -348,6 +396,7 @@ static void on_down(void *arg, struct link *link, int error, const char *why)
 
 	(void)link;
 	run_io_unlink(run->io);
+	forward_stop(run->forward);
 	run->link = NULL;
 	if (run->state < RUN_DESTROY)
 		run_fail(run, error ? "the daemon was lost: %s" : "the daemon ended the connection",
@@ -414,9 +463,10 @@ static int run_vm(const struct run_options *options)
 	run.base = event_base_new();
 	run.io = run.base ? run_io_new(run.base, options, &io_handler) : NULL;
 	run.progress = run_progress_new(options);
+	run.forward = run.base ? forward_new(run.base, &options->publish) : NULL;
 	if (!run.io || !run.progress)
 		complain("no memory");
-	else
+	else if (run.forward)
 		run.link = client_connect(run.base, options->cluster, options->host, &handler, &run,
 					  host, sizeof(host));
 	if (run.link) {
@@ -427,6 +477,7 @@ static int run_vm(const struct run_options *options)
 		run_io_unlink(run.io);
 	link_close(run.link);
 	run_put_free(run.put);
+	forward_free(run.forward);
 	run_io_free(run.io);
 	run_progress_free(run.progress);
 	free(run.vm);

@@ -13,6 +13,7 @@
 #include <sys/types.h>
 
 #include "common/link.h"
+#include "host/sfctl/forward.h"
 
 #define RUN_HOME "/root" /* where files and the command are, if nothing else is said */
 #define RUN_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:."
@@ -55,9 +56,12 @@ struct run_options {
 	bool ipv6;
 	const char *name, *append;
 	char *kernel, *initrd; /* absolute */
+	json_t *images;	       /* absolute */
+	bool no_agent;	       /* there is no command: its console is shown */
 	const char *json_file;
 	bool quiet, progress, tty, no_stdin;
 	struct put_list puts;
+	struct publish_list publish;
 	json_t *env;
 	json_t *argv;
 };

@@ -29,7 +29,10 @@ enum {
 	OPT_QUIET,
 	OPT_PROGRESS,
 	OPT_HOST,
-	OPT_IPV6
+	OPT_IPV6,
+	OPT_IMAGE,
+	OPT_NO_AGENT,
+	OPT_PUBLISH
 };
 
 static const struct argp_option options_table[] = {
@@ -39,6 +42,12 @@ static const struct argp_option options_table[] = {
 	{ "name", 'N', "NAME", 0, "its name, for sfctl ps", 1 },
 	{ "host", OPT_HOST, "NAME", 0,
 	  "the host to boot it on, which is on this machine [the first]", 1 },
+	{ "image", OPT_IMAGE, "FILE", 0,
+	  "a disk, from a raw or qcow2 image, which is only read; the VM boots from the first "
+	  "unless a kernel is named",
+	  1 },
+	{ "no-agent", OPT_NO_AGENT, NULL, 0,
+	  "expect no agent in the VM: no command; show its console until it ends", 1 },
 	{ "kernel", OPT_KERNEL, "FILE", 0, "another kernel than the guest image's", 1 },
 	{ "initrd", OPT_INITRD, "FILE", 0, "another initial RAM disk", 1 },
 	{ "append", OPT_APPEND, "OPTIONS", 0, "more options for the kernel", 1 },
@@ -48,6 +57,8 @@ static const struct argp_option options_table[] = {
 	  "libraries they need",
 	  2 },
 	{ "env", OPT_ENV, "NAME=VALUE", 0, "add to the command's environment", 2 },
+	{ "publish", OPT_PUBLISH, "[ADDRESS:]PORT:GUESTPORT", 0,
+	  "connections to PORT of this machine lead to GUESTPORT of the VM [127.0.0.1]", 2 },
 	{ "tty", 't', NULL, 0, "give the command a terminal", 2 },
 	{ "no-stdin", 'n', NULL, 0, "read nothing from standard input", 2 },
 	{ "json", OPT_JSON, "FILE", 0, "write the record of all clones to FILE", 3 },
@@ -101,6 +112,23 @@ static char *absolute(const char *path, struct argp_state *state)
 	if (!full)
 		argp_error(state, "there is no %s", path);
 	return full;
+}
+
+static void add_image(struct run_options *o, const char *path, struct argp_state *state)
+{
+	char *full = absolute(path, state);
+
+	if (json_array_append_new(o->images, json_string(full)))
+		argp_error(state, "the path %s is not UTF-8", path);
+	free(full);
+}
+
+/* Nobody in the VM takes files or runs commands. */
+static void check_no_agent(const struct run_options *o, struct argp_state *state)
+{
+	if (o->no_agent &&
+	    (o->puts.count || json_array_size(o->argv) || o->tty || o->json_file))
+		argp_error(state, "with --no-agent there is no command, and no --put, --tty, --json");
 }
 
 /* Found out before the run, not after it. */
@@ -161,6 +189,11 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	case OPT_QUIET: o->quiet = true; return 0;
 	case OPT_PROGRESS: o->progress = true; return 0;
 	case OPT_ENV: add_env(p, arg, state); return 0;
+	case OPT_PUBLISH:
+		if (publish_list_add(&o->publish, arg))
+			argp_error(state, "--publish wants [ADDRESS:]PORT:GUESTPORT, as in 8080:80, "
+					  "not %s", arg);
+		return 0;
 	case OPT_APPEND: o->append = arg; return 0;
 	case OPT_KERNEL:
 		free(o->kernel);
@@ -170,14 +203,18 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		free(o->initrd);
 		o->initrd = absolute(arg, state);
 		return 0;
+	case OPT_IMAGE: add_image(o, arg, state); return 0;
+	case OPT_NO_AGENT: o->no_agent = true; return 0;
 	case OPT_PUT:
 		if (!p->error)
 			add_put(p, arg);
 		return 0;
 	case ARGP_KEY_ARGS: set_command(p, state); return 0;
 	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "which command? as in  sfctl run -- uname -a");
+		if (!o->no_agent)
+			argp_error(state, "which command? as in  sfctl run -- uname -a");
 		return 0;
+	case ARGP_KEY_END: check_no_agent(o, state); return 0;
 	default: return ARGP_ERR_UNKNOWN;
 	}
 }
@@ -230,7 +267,7 @@ int run_options_parse(struct run_options *o, const char *cluster, int argc, char
 		.options = options_table,
 		.parser = parse_option,
 		.children = cluster_options,
-		.args_doc = "[--] COMMAND [ARGUMENT...]",
+		.args_doc = "[--] COMMAND [ARGUMENT...]\n--image FILE --no-agent",
 		.doc = "Boot a VM on the cluster, copy files in, run COMMAND in it with this terminal, "
 		       "remove the VM and all that came of it.\v"
 		       "The exit status is the command's, 128 + N if signal N ended it, 125 if sfctl "
@@ -240,7 +277,8 @@ int run_options_parse(struct run_options *o, const char *cluster, int argc, char
 	char guest[PATH_MAX];
 
 	*o = (struct run_options){
-		.mem_bytes = DEFAULT_MEM, .cpus = 1, .env = json_object(), .argv = json_array()
+		.mem_bytes = DEFAULT_MEM, .cpus = 1, .env = json_object(), .argv = json_array(),
+		.images = json_array()
 	};
 	json_object_set_new(o->env, "PATH", json_string(RUN_PATH));
 	argp_err_exit_status = EXIT_RUN_TROUBLE;
@@ -249,6 +287,9 @@ int run_options_parse(struct run_options *o, const char *cluster, int argc, char
 	parse_fini(&p);
 	if (p.error)
 		return p.error;
+	/* an image has libraries of its own, which fit its loader */
+	if (json_array_size(o->images) && !o->initrd)
+		return 0;
 	find_guest(o, guest);
 	p.error = put_list_libraries(&o->puts, guest, o->initrd);
 	set_library_path(o);
@@ -258,8 +299,10 @@ int run_options_parse(struct run_options *o, const char *cluster, int argc, char
 void run_options_fini(struct run_options *o)
 {
 	put_list_fini(&o->puts);
+	publish_list_fini(&o->publish);
 	json_decref(o->env);
 	json_decref(o->argv);
+	json_decref(o->images);
 	free(o->kernel);
 	free(o->initrd);
 }

@@ -169,7 +169,10 @@ static void tell_boot(struct run_progress *progress, const json_t *event)
 	const char *step = word(event, "step");
 	double ms = (double)(io_now_ns() - progress->begin_ns) / 1e6;
 
-	if (!strcmp(step, "starting"))
+	if (!strcmp(step, "image"))
+		run_progress_line(progress, "image %s: unpacked %lld %%", word(event, "path"),
+				  (long long)number(event, "percent"));
+	else if (!strcmp(step, "starting"))
 		run_progress_line(progress, "VM %s: starting", word(event, "vm"));
 	else if (!strcmp(step, "agent"))
 		run_progress_line(progress, "VM %s: up after %s", word(event, "vm"),

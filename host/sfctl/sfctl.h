@@ -42,6 +42,7 @@ error_t parse_nothing(int key, char *arg, struct argp_state *state);
 int cmd_clean(struct sfctl *ctl, int argc, char **argv);
 int cmd_cluster(struct sfctl *ctl, int argc, char **argv);
 int cmd_doctor(struct sfctl *ctl, int argc, char **argv);
+int cmd_export(struct sfctl *ctl, int argc, char **argv);
 int cmd_hosts(struct sfctl *ctl, int argc, char **argv);
 int cmd_kill(struct sfctl *ctl, int argc, char **argv);
 int cmd_ps(struct sfctl *ctl, int argc, char **argv);

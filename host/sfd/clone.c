@@ -12,6 +12,7 @@
 #include "common/cleanup.h"
 #include "common/io.h"
 #include "common/log.h"
+#include "host/sfd/guest.h"
 #include "host/sfd/window.h"
 
 #define PREPARE_LIMIT_S 30
@@ -33,6 +34,20 @@ static void turn_within(struct clone *c, int seconds)
 
 /* ---- the end ---- */
 
+/* Its processes are gone: no memtap needs to care. */
+static void leave_pagers(struct clone *c)
+{
+	struct family *f = c->lot->family;
+
+	if (c->in_pager)
+		pager_clone_gone(f->pager, c->pager_vm);
+	for (unsigned i = 0; i < f->disk_count; i++) {
+		pager_forget(f->disks[i].pager, c);
+		if (c->disks[i].in_pager)
+			pager_clone_gone(f->disks[i].pager, c->disks[i].pager_vm);
+	}
+}
+
 void clone_clear(struct clone *c)
 {
 	if (c->state == CLONE_GONE)
@@ -41,8 +56,7 @@ void clone_clear(struct clone *c)
 	event_del(c->turn);
 	pager_forget(c->lot->family->pager, c);
 	vm_stop(&c->vm);
-	if (c->in_pager)
-		pager_clone_gone(c->lot->family->pager, c->pager_vm);
+	leave_pagers(c);
 	cleanup_close(&c->window_fd);
 	c->window_fd = -1;
 	clone_io_clear(c);
@@ -189,15 +203,100 @@ static void ram_mapped(struct vm *vm, int uffd, uint64_t base)
 		vmm_ram_accept(vm->vmm, false);
 }
 
-static void clone_ready(struct vm *vm)
+/* Its QEMU or one of its disks is ready. */
+static void part_ready(struct clone *c)
 {
-	struct clone *c = to_clone(vm);
-
-	if (c->state != CLONE_PREPARING)
+	if (c->state != CLONE_PREPARING || --c->waiting)
 		return;
 	event_del(c->turn);
 	c->state = CLONE_WAITING;
 	lot_prepared(c->lot);
+}
+
+static void clone_ready(struct vm *vm)
+{
+	part_ready(to_clone(vm));
+}
+
+/* ---- disks ---- */
+
+static void disk_registered(void *arg, int error, const struct memtap_reply *reply)
+{
+	struct clone *c = arg;
+
+	(void)reply;
+	if (error)
+		clone_ended(&c->vm, "a disk of it could not be inherited");
+	else
+		part_ready(c);
+}
+
+static void disk_is_inherited(void *arg, int error, int uffd, uint64_t base)
+{
+	static const struct pager_window none = { .fd = -1 };
+	struct clone_disk *k = arg;
+	struct clone *c = k->clone;
+	struct lot *lot = c->lot;
+	size_t n = (size_t)(k - c->disks);
+
+	if (error)
+		cleanup_close(&uffd);
+	else
+		error = pager_clone(lot->family->disks[n].pager, lot->disk_files[n], uffd, base,
+				    &none, &k->pager_vm, disk_registered, c);
+	k->in_pager = !error;
+	if (error)
+		clone_ended(&c->vm, "a disk of it could not be inherited");
+}
+
+/* On another host than home a disk stands on a page file, which memtap fills as it is read. */
+static int inherit_disks(struct clone *c)
+{
+	struct lot *lot = c->lot;
+	int rc = 0;
+
+	for (unsigned i = 0; i < lot->disk_file_count && !rc; i++) {
+		c->disks[i].clone = c;
+		c->waiting++;
+		rc = disk_inherit(c->vm.disks[i],
+				  pager_file_fd(lot->family->disks[i].pager, lot->disk_files[i]),
+				  disk_is_inherited, &c->disks[i]);
+	}
+	return rc;
+}
+
+static void disk_is_open(void *arg, int error)
+{
+	if (error)
+		clone_ended(arg, "a disk of it could not be opened");
+}
+
+/* A layer of its own on what it stands on; then it answers. Return: 0 or -errno. */
+static int open_disks(struct clone *c, const struct instant *instant)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < c->lot->family->disk_count && !rc; i++) {
+		struct disk *k = c->vm.disks[i];
+
+		if (instant)
+			rc = disk_stand_on(k, &instant->disks[i].stack);
+		if (!rc)
+			rc = disk_freeze(k, NULL, NULL);
+		if (!rc)
+			rc = disk_open(k, disk_is_open, &c->vm);
+	}
+	return rc;
+}
+
+/* Layers that are made beforehand need not be made at the start. */
+static int prepare_disks(struct clone *c)
+{
+	int rc = inherit_disks(c);
+
+	for (unsigned i = 0; i < c->lot->family->disk_count && !rc; i++)
+		rc = disk_prepare(c->vm.disks[i]);
+	return rc;
 }
 
 static const struct vm_kind clone_kind = {
@@ -234,10 +333,13 @@ void clone_prepare(struct lot *lot, unsigned slot)
 	struct vm_plan plan = { .kind = &clone_kind,
 				.slot = slot,
 				.clone = true,
+				.console_fd = -1,
 				.ram_fd = pager_file_fd(f->pager, (unsigned)lot->file),
 				.window = lot->window,
 				.charge = daemon_clone_charge(f->daemon, f->ram_bytes) +
 					  window_charge(lot->window.pages) };
+	char why[WHY_BYTES];
+	int rc;
 
 	if (!c)
 		return;
@@ -249,6 +351,12 @@ void clone_prepare(struct lot *lot, unsigned slot)
 	}
 	LIST_INSERT_HEAD(&lot->clones, c, entry);
 	lot->preparing++;
+	c->waiting = 1; /* for its QEMU */
+	rc = prepare_disks(c);
+	if (rc) {
+		snprintf(why, sizeof(why), "its disks could not be prepared: %s", strerror(-rc));
+		clone_ended(&c->vm, why);
+	}
 	turn_within(c, PREPARE_LIMIT_S);
 }
 
@@ -274,7 +382,8 @@ static void clone_loaded(void *arg, int error, const char *why)
 		  NULL, 0);
 }
 
-void clone_load(struct clone *c, const struct start *s, const struct start_clone *as, int fd)
+void clone_load(struct clone *c, const struct start *s, const struct start_clone *as,
+		const struct instant *instant, int fd)
 {
 	int rc;
 
@@ -290,6 +399,8 @@ void clone_load(struct clone *c, const struct start *s, const struct start_clone
 	c->state = CLONE_LOADING;
 	turn_within(c, LOAD_LIMIT_S);
 	rc = clone_post(c, s);
+	if (!rc)
+		rc = open_disks(c, instant);
 	if (!rc)
 		rc = vmm_load(c->vm.vmm, fd, clone_loaded, c);
 	if (rc)

@@ -21,6 +21,7 @@
 #include "host/sfd/vm.h"
 
 struct evbuffer;
+struct instant;
 struct output;
 
 enum clone_state {
@@ -40,6 +41,12 @@ struct clone {
 	unsigned id, serial; /* 0 before the start */
 	uint32_t pager_vm;
 	bool in_pager;
+	struct clone_disk {
+		struct clone *clone;
+		uint32_t pager_vm;
+		bool in_pager;
+	} disks[VMM_MAX_DISKS]; /* the same, in the disks' memtaps */
+	unsigned waiting;	/* PREPARING: for its QEMU, its disks */
 	int window_fd; /* until its letter is written; -1: none */
 	/* clone_io.c: */
 	uint32_t streams[AGENT_MAX_STREAMS]; /* commands it inherited that still run */
@@ -63,6 +70,7 @@ struct lot {
 	struct family *family;
 	unsigned ticket;
 	int file;
+	unsigned disk_files[VMM_MAX_DISKS], disk_file_count; /* on other hosts than home */
 	struct agent_window window; /* of its clones; 0 pages: none */
 	bool started;
 	struct peer_request *reserving; /* answered when nobody prepares any more */
@@ -81,9 +89,11 @@ void clone_prepare(struct lot *lot, unsigned slot);
 
 /*
  * It is clone `as`: loads the descriptor in `fd`, with its letter in its window if the guest was
- * held; then clone_identify() gives it its own XenStore.
+ * held; then clone_identify() gives it its own XenStore. `instant`: what its disks stand on, at
+ * home; elsewhere NULL, they inherit.
  */
-void clone_load(struct clone *c, const struct start *s, const struct start_clone *as, int fd);
+void clone_load(struct clone *c, const struct start *s, const struct start_clone *as,
+		const struct instant *instant, int fd);
 
 /* It ended so: tells its home with all it has to know, then takes it away. Safe in any callback. */
 void clone_leave(struct clone *c, const char *end, int status, const char *reason);

@@ -15,6 +15,7 @@
 #include "common/log.h"
 #include "host/sfd/clone.h"
 #include "host/sfd/fields.h"
+#include "host/sfd/guest.h"
 #include "host/sfd/reserve.h"
 #include "host/sfd/window.h"
 #include "proto/xenstore-tree.h"
@@ -65,6 +66,15 @@ void clones_family_failed(struct family *f)
 
 /* ---- reserve ---- */
 
+static bool same_disks(const struct family *f, const struct family_disks *disks)
+{
+	bool same = f->disk_count == disks->count;
+
+	for (unsigned i = 0; i < f->disk_count && same; i++)
+		same = f->disks[i].bytes == disks->bytes[i];
+	return same;
+}
+
 /* Finds or makes the family a reservation is for. Return: it, or NULL with a sentence. */
 static struct family *reserve_family(struct daemon *d, struct host *home,
 				     const struct reservation *v, char why[WHY_BYTES])
@@ -77,12 +87,13 @@ static struct family *reserve_family(struct daemon *d, struct host *home,
 	}
 	if (!f) {
 		f = family_create(d, home, v->number, v->ram_bytes, v->cpus, v->vni, v->base,
-				  &v->group, why);
+				  &v->group, &v->disks, why);
 		if (f)
 			f->ipv6 = v->ipv6;
 		return f;
 	}
-	if (!f->failed && f->ram_bytes == v->ram_bytes && f->cpus == v->cpus && f->ipv6 == v->ipv6)
+	if (!f->failed && f->ram_bytes == v->ram_bytes && f->cpus == v->cpus &&
+	    f->ipv6 == v->ipv6 && same_disks(f, &v->disks))
 		return f;
 	snprintf(why, WHY_BYTES,
 		 f->failed ? "the memory server of family %s could not be kept alive"
@@ -151,6 +162,33 @@ static int lot_source(struct lot *lot, struct start *s)
 	return 0;
 }
 
+/* The same of disks, on another host than home. */
+static int lot_disk_sources(struct lot *lot, struct start *s)
+{
+	struct family *f = lot->family;
+	int rc = 0;
+
+	for (unsigned i = 0; i < lot->disk_file_count && !rc; i++) {
+		struct start_disk *k = &s->disks[i];
+		uint32_t node = route_find(&k->route, f->daemon->self->addr, f->disks[i].port);
+
+		k->route.at[0] = memtap_at(f->home->addr, k->pages);
+		rc = node ? pager_begin(f->disks[i].pager, lot->disk_files[i], k->snapshot, k->key,
+					&k->route, node, -1)
+			  : -ENXIO;
+	}
+	return rc;
+}
+
+/* At home: the instant, whose layers the clones' disks stand on. */
+static struct instant *lot_instant(const struct lot *lot, const struct start *s)
+{
+	const struct family *f = lot->family;
+	struct guest *g = f->home == f->daemon->self ? guest_number(f->daemon, f->number) : NULL;
+
+	return g ? guest_instant(g, s->snapshot) : NULL;
+}
+
 static struct clone *clone_of_slot(struct lot *lot, unsigned slot)
 {
 	struct clone *c;
@@ -167,19 +205,20 @@ static bool start_fits(const struct lot *lot, const struct start *s)
 {
 	struct agent_window held = { .gfn = s->head.gfn, .pages = s->head.pages };
 
-	return window_same(&held, &lot->window) &&
+	return window_same(&held, &lot->window) && s->disk_count == lot->family->disk_count &&
 	       (!s->dead_bytes || s->dead_bytes == window_dead_bytes(lot->family->ram_bytes));
 }
 
 static void load_all(struct lot *lot, const struct start *s, int descriptor)
 {
+	const struct instant *instant = lot_instant(lot, s);
 	struct clone *c;
 
 	/* the QEMUs load while we write XenStore trees: first all loads, then all trees */
 	for (unsigned i = 0; i < s->count; i++) {
 		c = clone_of_slot(lot, s->clones[i].slot);
 		if (c)
-			clone_load(c, s, &s->clones[i], descriptor);
+			clone_load(c, s, &s->clones[i], instant, descriptor);
 	}
 	LIST_FOREACH(c, &lot->clones, entry) {
 		if (c->state == CLONE_LOADING && !c->vm.xs)
@@ -211,6 +250,8 @@ static int lot_start(struct lot *lot, struct start *s, char why[WHY_BYTES])
 	lot->started = true;
 	/* before any of them loads, which touches RAM already: vmgenid writes its number there */
 	rc = lot_source(lot, s);
+	if (!rc)
+		rc = lot_disk_sources(lot, s);
 	if (rc)
 		snprintf(why, WHY_BYTES, "its pages have no source: %s", strerror(-rc));
 	else
@@ -317,13 +358,32 @@ static json_t *describe_clone(const struct clone *c)
 		snprintf(id, sizeof(id), "%s/%u", f->name, c->serial);
 	else
 		snprintf(id, sizeof(id), "%s/-", f->name);
-	return json_pack("{ss ss ss ss ss ss si sI si ss si sI}", "id", id, "name", c->vm.name,
+	return json_pack("{ss ss ss ss ss ss si sI si ss si sI so}", "id", id, "name", c->vm.name,
 			 "kind", "clone", "host", f->daemon->self->name, "state",
 			 clone_state_names[c->state], "parent", f->name, "clone_id", (int)c->id,
 			 "mem_bytes", (json_int_t)f->ram_bytes, "cpus", (int)f->cpus, "address",
 			 inet_ntop(AF_INET, &at, text, sizeof(text)), "pid",
 			 (int)vmm_pid(c->vm.vmm), "uptime_ms",
-			 (json_int_t)((io_now_ns() - c->vm.started_ns) / 1000000));
+			 (json_int_t)((io_now_ns() - c->vm.started_ns) / 1000000), "disks",
+			 vm_describe_disks(&c->vm));
+}
+
+struct vm *clones_find(struct daemon *d, const char *id)
+{
+	struct family *f;
+	struct lot *lot;
+	struct clone *c;
+
+	LIST_FOREACH(f, &d->families, entry) {
+		LIST_FOREACH(lot, &f->lots, entry) {
+			LIST_FOREACH(c, &lot->clones, entry) {
+				/* one that runs is named as it is known to others */
+				if (c->state == CLONE_RUNNING && !strcmp(c->vm.name, id))
+					return &c->vm;
+			}
+		}
+	}
+	return NULL;
 }
 
 void clones_list(struct daemon *d, json_t *array)

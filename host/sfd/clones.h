@@ -27,6 +27,9 @@ void clones_home_lost(struct daemon *d, struct host *home);
 /* Its memtap is given up: the clones are reported lost. */
 void clones_family_failed(struct family *f);
 
+/* The clone of this ID that is here; NULL if it is not. */
+struct vm *clones_find(struct daemon *d, const char *id);
+
 /* Appends a description of every clone here to an array. */
 void clones_list(struct daemon *d, json_t *array);
 

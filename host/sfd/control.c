@@ -20,6 +20,8 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "host/sfd/boot.h"
+#include "host/sfd/export.h"
 #include "host/sfd/fields.h"
 #include "host/sfd/guest.h"
 #include "host/sfd/listing.h"
@@ -101,6 +103,11 @@ void control_credit(struct control *c, uint32_t stream, unsigned channel, uint32
 		  NULL, 0);
 }
 
+void control_console(struct control *c, const char *vm, const void *bytes, size_t len)
+{
+	link_send(c->link, json_pack("{ss ss}", "ev", "console", "vm", vm), bytes, len);
+}
+
 void control_stored(struct control *c, uint32_t stream, int error)
 {
 	json_t *result = error ? json_string(link_errno_name(error)) : json_integer(0);
@@ -171,34 +178,16 @@ static void op_hello(struct control *c, json_t *msg, const uint8_t *bytes, size_
 
 static void op_boot(struct control *c, json_t *msg, const uint8_t *bytes, size_t len)
 {
-	struct guest_wish wish = { 0 };
-	char why[WHY_BYTES];
-	int rc;
-
 	(void)bytes;
 	(void)len;
-	if (!field_u64(msg, "mem_bytes", 64 << 20, MEMTAP_MAX_RAM_BYTES, &wish.mem_bytes) ||
-	    !field_unsigned(msg, "cpus", 1, 64, &wish.cpus)) {
-		link_refuse(c->link, msg, -EINVAL, "a VM has at least 64 MB and 1 to 64 CPUs");
-		return;
-	}
-	if (!field_bool(msg, "ipv6", &wish.ipv6)) {
-		link_refuse(c->link, msg, -EINVAL, "a VM has IPv6 or not: true or false");
-		return;
-	}
-	wish.append = field_text(msg, "append", "");
-	if (strlen(wish.append) > CONTROL_MAX_APPEND) {
-		link_refuse(c->link, msg, -E2BIG, "the kernel's options are more than %u bytes",
-			    CONTROL_MAX_APPEND);
-		return;
-	}
-	wish.mem_bytes &= ~((1ull << 20) - 1);
-	wish.name = field_text(msg, "name", NULL);
-	wish.kernel = field_text(msg, "kernel", NULL);
-	wish.initrd = field_text(msg, "initrd", NULL);
-	rc = guest_boot(c->daemon, &wish, c, msg, why);
-	if (rc)
-		link_refuse(c->link, msg, rc, "%s", why);
+	boot_serve(c->daemon, c, msg);
+}
+
+static void op_export(struct control *c, json_t *msg, const uint8_t *bytes, size_t len)
+{
+	(void)bytes;
+	(void)len;
+	export_serve(c->daemon, c, msg);
 }
 
 /* The guest a request names and that is up; otherwise it was refused. */
@@ -548,7 +537,8 @@ static const struct control_op {
 	{ "watch", op_watch },	   { "record", op_record },
 	{ "destroy", op_destroy }, { "kill", op_kill },
 	{ "ps", op_ps },	   { "hosts", op_hosts },
-	{ "show", op_show },	   { "shutdown", op_shutdown },
+	{ "show", op_show },	   { "export", op_export },
+	{ "shutdown", op_shutdown },
 };
 
 static void control_message(void *arg, struct link *link, json_t *msg, const uint8_t *bytes,
@@ -576,6 +566,8 @@ static void control_free(struct control *c)
 			b->control = NULL;
 	}
 	listing_link_lost(c->link);
+	boot_control_lost(c);
+	export_control_lost(c);
 	guest_control_lost(c->daemon, c);
 	let_hosts_go_on(c);
 	free(c);

@@ -29,6 +29,8 @@ void control_data(struct control *c, uint32_t stream, unsigned channel, unsigned
 /* Answers a host, which may then send more, once this connection has not too much unread. */
 void control_reply_when_read(struct control *c, struct peer_request *request);
 void control_credit(struct control *c, uint32_t stream, unsigned channel, uint32_t bytes);
+/* What a VM without an agent prints on its console. */
+void control_console(struct control *c, const char *vm, const void *bytes, size_t len);
 void control_stored(struct control *c, uint32_t stream, int error);
 void control_exited(struct control *c, uint32_t stream, int status);
 

@@ -12,6 +12,8 @@
 #include "host/sfd/clones.h"
 #include "host/sfd/control.h"
 #include "host/sfd/guest.h"
+#include "host/sfd/image.h"
+#include "host/sfd/boot.h"
 #include "host/sfd/peers.h"
 #include "host/sfd/probe.h"
 
@@ -78,6 +80,8 @@ void daemon_stop(struct daemon *d)
 		guest_destroy(LIST_FIRST(&d->guests), "its host's daemon was told to end");
 	while (LIST_FIRST(&d->families))
 		clones_family_end(LIST_FIRST(&d->families));
+	boot_control_lost(NULL);
+	image_forget_all();
 	/* the others are told that our guests are gone before the links end */
 	event_base_loopexit(d->base, &soon);
 }

@@ -4,7 +4,7 @@
  *
  * sfd is one event loop and no threads. Its parts, from the bottom: hosts (who there is), peers
  * (talking to them), probe (who hears whose multicast), pager (the sf-memtap of a family), family (what a family of clones shares on
- * one host), vm (one QEMU with its channels), then two kinds of VM: guest (booted here, home is
+ * one host), image and disk (what VMs have for disks), vm (one QEMU with its channels), then two kinds of VM: guest (booted here, home is
  * here) and clone (of any home's guest). control serves sfctl.
  */
 #ifndef HOST_SFD_DAEMON_H
@@ -36,6 +36,7 @@ struct config {
 	const char *key_file;
 	const char *dir;	 /* our folder */
 	const char *guest_dir;	 /* vmlinuz and initrd.img */
+	const char *data_dir;	 /* layers of disks, unpacked images */
 	const char *libexec_dir; /* sf-memtap and the shim; NULL: installed */
 	const char *qemu;	 /* NULL: from PATH */
 	uint64_t mem_bytes;	 /* for guests; 0: nine tenths of what is available now */

@@ -147,7 +147,7 @@ int route_add(struct route *r, struct in_addr addr, uint16_t port)
 	return 0;
 }
 
-int route_add_ticket(struct route *r, const struct daemon *d, const struct ticket *t)
+int route_add_ticket(struct route *r, const struct daemon *d, const struct ticket *t, int disk)
 {
 	int rc = 0;
 
@@ -155,21 +155,23 @@ int route_add_ticket(struct route *r, const struct daemon *d, const struct ticke
 		const struct child *c = &t->children[i];
 
 		if (c->host != d->self)
-			rc = route_add(r, c->host->addr, c->pages_port);
+			rc = route_add(r, c->host->addr,
+				       disk == ROUTE_MEMORY ? c->pages_port : c->disk_ports[disk]);
 	}
 	return rc;
 }
 
-int route_begin(struct route *r, const struct daemon *d, uint16_t port, const struct ticket *t)
+int route_begin(struct route *r, const struct daemon *d, uint16_t port, const struct ticket *t,
+		int disk)
 {
 	int rc;
 
 	*r = (struct route){ .mode = choose_for(d, t),
-			     .push_pages = d->config.push_pages,
+			     .push_pages = disk == ROUTE_MEMORY ? d->config.push_pages : 0,
 			     .compress = d->config.compress };
 	rc = route_add(r, d->self->addr, port);
 	if (!rc && t)
-		rc = route_add_ticket(r, d, t);
+		rc = route_add_ticket(r, d, t, disk);
 	if (rc)
 		route_fini(r);
 	return rc;

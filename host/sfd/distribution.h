@@ -46,10 +46,16 @@ struct route {
 	uint32_t nodes;		  /* at least 1 when it was begun */
 };
 
-/* A new one, chosen for the hosts of `ticket`, or of all that may come. Return: 0 or -ENOMEM. */
-int route_begin(struct route *r, const struct daemon *d, uint16_t port, const struct ticket *t);
+#define ROUTE_MEMORY (-1) /* instead of the number of a disk */
+
+/*
+ * A new one, of memory or of a disk, chosen for the hosts of `ticket`, or of all that may come.
+ * Nobody needs all of a disk: it is not pushed. Return: 0 or -ENOMEM.
+ */
+int route_begin(struct route *r, const struct daemon *d, uint16_t port, const struct ticket *t,
+		int disk);
 /* Adds the hosts of a ticket that are not in it yet. Return: 0 or -ENOMEM. */
-int route_add_ticket(struct route *r, const struct daemon *d, const struct ticket *t);
+int route_add_ticket(struct route *r, const struct daemon *d, const struct ticket *t, int disk);
 /* Adds a node; one that is there already stays where it is. Return: 0 or -ENOMEM, -ENOSPC. */
 int route_add(struct route *r, struct in_addr addr, uint16_t port);
 /* Return: the node that is there, or 0. */

@@ -81,9 +81,36 @@ void family_host_lost(struct daemon *d, const struct host *host)
 		vnet_peer_remove(f->segment, host->addr);
 }
 
+/* A memtap for each disk. */
+static int start_disks(struct family *f, const struct family_disks *disks, char why[WHY_BYTES])
+{
+	char name[sizeof(f->name) + 16];
+
+	for (unsigned i = 0; i < disks->count; i++) {
+		struct family_disk *k = &f->disks[f->disk_count];
+
+		snprintf(name, sizeof(name), "%s disk %u", f->name, i);
+		k->bytes = disks->bytes[i];
+		k->pager = pager_start(f->daemon, name, daemon_next_uid(f->daemon), k->bytes,
+				       &f->group, &k->port, pager_failed, f, why);
+		if (!k->pager)
+			return -EIO;
+		f->disk_count++;
+	}
+	return 0;
+}
+
+static void stop_pagers(struct family *f)
+{
+	pager_stop(f->pager);
+	while (f->disk_count)
+		pager_stop(f->disks[--f->disk_count].pager);
+}
+
 struct family *family_create(struct daemon *d, struct host *home, unsigned number,
 			     uint64_t ram_bytes, unsigned cpus, uint32_t vni, struct in_addr base,
-			     const struct sockaddr_in *group, char why[WHY_BYTES])
+			     const struct sockaddr_in *group, const struct family_disks *disks,
+			     char why[WHY_BYTES])
 {
 	struct family *f = calloc(1, sizeof(*f));
 	int rc;
@@ -107,9 +134,11 @@ struct family *family_create(struct daemon *d, struct host *home, unsigned numbe
 	LIST_INIT(&f->lots);
 	f->pager = pager_start(d, f->name, daemon_next_uid(d), ram_bytes, group, &f->pages_port,
 			       pager_failed, f, why);
-	rc = f->pager ? make_segment(f, why) : -EIO;
+	rc = f->pager ? start_disks(f, disks, why) : -EIO;
+	if (!rc)
+		rc = make_segment(f, why);
 	if (rc) {
-		pager_stop(f->pager);
+		stop_pagers(f);
 		vnet_segment_destroy(f->segment);
 		free(f);
 		errno = -rc;
@@ -124,7 +153,7 @@ void family_destroy(struct family *f)
 {
 	LIST_REMOVE(f, entry);
 	log_info("family %s: gone", f->name);
-	pager_stop(f->pager);
+	stop_pagers(f);
 	vnet_segment_destroy(f->segment);
 	free(f);
 }

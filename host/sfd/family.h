@@ -17,6 +17,19 @@
 
 struct lot;
 
+/* The sizes of a family's disks, in bytes. */
+struct family_disks {
+	unsigned count;
+	uint64_t bytes[VMM_MAX_DISKS];
+};
+
+/* What pages of a disk come from or go to on this host. */
+struct family_disk {
+	uint64_t bytes;
+	struct pager *pager;
+	uint16_t port;
+};
+
 struct family {
 	struct daemon *daemon;
 	struct host *home;
@@ -32,6 +45,8 @@ struct family {
 	struct sockaddr_in group; /* its pages' multicast */
 	uint16_t pages_port;
 	unsigned file_refs[MEMTAP_MAX_FILES];
+	unsigned disk_count;
+	struct family_disk disks[VMM_MAX_DISKS];
 	LIST_HEAD(, lot) lots;
 	bool failed;
 	LIST_ENTRY(family) entry;
@@ -41,12 +56,13 @@ struct family {
 struct family *family_find(struct daemon *d, const struct host *home, unsigned number);
 
 /*
- * The first on this host makes it: memtap, segment, peers. Return: the family, or NULL with a
+ * The first on this host makes it: memtap, one more for each disk, segment, peers. Return: the family, or NULL with a
  * sentence and errno (EADDRINUSE: the network of `base` is taken) and nothing left behind.
  */
 struct family *family_create(struct daemon *d, struct host *home, unsigned number,
 			     uint64_t ram_bytes, unsigned cpus, uint32_t vni, struct in_addr base,
-			     const struct sockaddr_in *group, char why[WHY_BYTES]);
+			     const struct sockaddr_in *group, const struct family_disks *disks,
+			     char why[WHY_BYTES]);
 
 /* Takes everything away; its VMs must be gone. */
 void family_destroy(struct family *f);

@@ -5,8 +5,10 @@
  * Only QUIET may take long (the guest's agent has to answer) and the guest runs meanwhile. From
  * there, a guest with the kernel module stands still from the moment it rings: all its CPUs are in
  * the module, until a letter lets them go (freeze_hold.c). Between the bell, or `stop`, and `cont`
- * stand the saving of the device state and the arming of the write-protection, and nothing else:
- * what can be made before or after is.
+ * stand the saving of the device state, the arming of the write-protection and a new top layer for
+ * each disk, and nothing else: what can be made before or after is. QEMU has written what the guest
+ * wrote when it says that it is saved, and is not asked to write anything until it goes on: so the
+ * layers that are frozen in between are the disks of that very instant.
  *
  * QEMU takes some milliseconds to set the saving up, and the module less than one to hold the
  * guest. So both begin at the same time. If the VM was stopped before it was held after all, it
@@ -120,6 +122,8 @@ static void freeze_running(void *arg, int error, const char *why)
 		instant_keep(z->instant);
 	guest_settle(g, z->instant->request);
 	wake_guest(z, z->ticket ? z->ticket->count : 0);
+	for (unsigned i = 0; i < g->vm.family->disk_count; i++)
+		disk_tidy(g->vm.disks[i]);
 	freeze_free(z);
 }
 
@@ -138,6 +142,13 @@ static void freeze_continue(struct freeze *z)
 		freeze_running(z, rc, strerror(-rc));
 }
 
+/* One answer less is missing. */
+static void freeze_settle(struct freeze *z)
+{
+	if (!--z->arming)
+		freeze_continue(z);
+}
+
 static void freeze_armed(void *arg, int error, const struct memtap_reply *reply)
 {
 	struct freeze *z = arg;
@@ -147,7 +158,67 @@ static void freeze_armed(void *arg, int error, const struct memtap_reply *reply)
 	else
 		log_debug("vm %s: armed in %llu us", z->guest->vm.name,
 			  (unsigned long long)reply->elapsed_ns / 1000);
-	freeze_continue(z);
+	freeze_settle(z);
+}
+
+/* ---- disks ---- */
+
+/* All of them are frozen: their memtaps may give pages to whoever asks. */
+static void share_disks(struct freeze *z)
+{
+	const struct vm *vm = &z->guest->vm;
+	struct instant *i = z->instant;
+
+	i->disk_ms = (double)(io_now_ns() - z->arm_ns) / 1e6;
+	log_info("vm %s: %u disks frozen in %.2f ms", vm->name, i->disk_count, i->disk_ms);
+	for (unsigned n = 0; n < i->disk_count && !z->error; n++) {
+		struct instant_disk *k = &i->disks[n];
+		int rc;
+
+		disk_frozen(vm->disks[n], &k->stack);
+		rc = pager_layers(vm->family->disks[n].pager, k->file, k->snapshot, k->key,
+				  &k->route, &k->stack);
+		if (rc)
+			freeze_error(z, EIO, "disk %u has no page server: %s", n, strerror(-rc));
+	}
+}
+
+static void disk_is_frozen(void *arg, int error)
+{
+	struct freeze *z = arg;
+
+	if (error)
+		freeze_error(z, EIO, "a disk could not be frozen: %s", strerror(-error));
+	if (!--z->freezing)
+		share_disks(z);
+	freeze_settle(z);
+}
+
+static void freeze_disks(struct freeze *z)
+{
+	const struct vm *vm = &z->guest->vm;
+
+	for (unsigned n = 0; n < z->instant->disk_count; n++) {
+		int rc = disk_freeze(vm->disks[n], disk_is_frozen, z);
+
+		if (rc) {
+			freeze_error(z, EIO, "disk %u could not be frozen: %s", n, strerror(-rc));
+			continue;
+		}
+		z->arming++;
+		z->freezing++;
+	}
+}
+
+/* What the instant will need, and whether there is a place for it. Return: 0 or -errno. */
+static int prepare_disks(struct freeze *z)
+{
+	const struct vm *vm = &z->guest->vm;
+	int rc = 0;
+
+	for (unsigned n = 0; n < vm->family->disk_count && !rc; n++)
+		rc = disk_prepare(vm->disks[n]);
+	return rc;
 }
 
 static int take_descriptor(struct freeze *z)
@@ -178,6 +249,9 @@ static void freeze_arm(struct freeze *z)
 		return;
 	}
 	z->stage = FREEZE_ARMING;
+	z->arm_ns = io_now_ns();
+	z->arming = 1;
+	freeze_disks(z);
 	/* the copy is made while memtap arms */
 	rc = pager_arm(z->guest->vm.family->pager, i->file, i->snapshot, i->key, &i->route, dead, freeze_armed,
 		       z);
@@ -370,6 +444,7 @@ void freeze_begin(struct guest *g, const char *key, struct ticket *ticket)
 	static uint64_t ops;
 	struct freeze *z = calloc(1, sizeof(*z));
 	struct vm *vm = &g->vm;
+	int rc;
 
 	errno = ENOMEM;
 	if (z) {
@@ -381,7 +456,10 @@ void freeze_begin(struct guest *g, const char *key, struct ticket *ticket)
 		z->instant = instant_new(g, ticket, key);
 		z->limit = evtimer_new(vm->daemon->base, freeze_go, z);
 	}
-	if (!z || !z->instant || z->descriptor_fd < 0 || !z->limit) {
+	rc = z && z->instant ? prepare_disks(z) : 0;
+	if (rc)
+		errno = -rc;
+	if (!z || !z->instant || z->descriptor_fd < 0 || !z->limit || rc) {
 		vm_answer_error(vm, key, ENOSPC, "no snapshot can be made: %s", strerror(errno));
 		guest_settle(g, key);
 		if (z)
@@ -399,6 +477,8 @@ void freeze_cancel(struct guest *g)
 	if (!g->freeze)
 		return;
 	pager_forget(g->vm.family->pager, g->freeze);
+	for (unsigned i = 0; i < g->vm.family->disk_count; i++)
+		disk_forget(g->vm.disks[i], g->freeze);
 	freeze_free(g->freeze);
 }
 

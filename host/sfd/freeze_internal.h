@@ -31,6 +31,9 @@ struct freeze {
 	bool held;		    /* it is told to go on by a letter */
 	bool agent_lost;
 	int descriptor_fd;
+	unsigned arming;   /* answers that are missing: memtap's, each disk's */
+	unsigned freezing; /* of these: disks' */
+	uint64_t arm_ns;
 	struct event *limit;
 	int error; /* the guest goes on, but there is no instant */
 	char why[WHY_BYTES];

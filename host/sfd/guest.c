@@ -19,10 +19,13 @@
 #include "common/log.h"
 #include "host/sfd/clones.h"
 #include "host/sfd/control.h"
+#include "host/sfd/guest_console.h"
+#include "host/sfd/image.h"
 #include "host/sfd/probe_wire.h"
 #include "host/sfd/window.h"
 
 #define BOOT_LIMIT_S 180
+#define IMAGE_BOOT_LIMIT_S 600 /* a whole system starts */
 /* 10.64.0.0/10: 1024 segments of /20, FAMILIES_PER_HOST for each of the first 64 hosts. */
 #define PLAN_BASE     0x0a400000u
 #define PLAN_SEGMENTS 1024
@@ -68,6 +71,22 @@ struct ticket *guest_ticket(struct guest *g, unsigned number)
 	return NULL;
 }
 
+struct instant *guest_instant(struct guest *g, uint64_t snapshot)
+{
+	struct checkpoint *c;
+	struct ticket *t;
+
+	LIST_FOREACH(t, &g->tickets, entry) {
+		if (t->instant && t->instant->snapshot == snapshot)
+			return t->instant;
+	}
+	LIST_FOREACH(c, &g->checkpoints, entry) {
+		if (c->instant->snapshot == snapshot)
+			return c->instant;
+	}
+	return NULL;
+}
+
 void guest_tell(struct guest *g, json_t *event)
 {
 	json_object_set_new(event, "vm", json_string(g->vm.family->name));
@@ -102,9 +121,25 @@ static void boot_step(struct guest *g, const char *step)
 						  g->vm.family->name, "step", step));
 }
 
+/* It is all that its owner waited for. */
+static void guest_is_up(struct guest *g)
+{
+	g->up = true;
+	event_del(g->boot_limit);
+	log_info("vm %s: up", g->vm.name);
+	if (g->boot_request)
+		control_reply(g->owner, g->boot_request,
+			      json_pack("{ss}", "vm", g->vm.family->name));
+	json_decref(steal_ptr(&g->boot_request));
+}
+
 static void guest_ready(struct vm *vm)
 {
-	boot_step(to_guest(vm), "kernel");
+	struct guest *g = to_guest(vm);
+
+	boot_step(g, "kernel");
+	if (!g->agent)
+		guest_is_up(g);
 }
 
 /* The tree of a VM that was just booted (proto/xenstore-tree.h). */
@@ -135,6 +170,11 @@ static int write_tree(struct guest *g)
 	return 0;
 }
 
+static int boot_limit_s(const struct guest *g)
+{
+	return g->images[0] ? IMAGE_BOOT_LIMIT_S : BOOT_LIMIT_S;
+}
+
 /* The guest's uninvited end, or a boot that took too long: from the loop. */
 static void guest_fail_later(evutil_socket_t fd, short what, void *arg)
 {
@@ -145,7 +185,9 @@ static void guest_fail_later(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	if (!*g->vm.why)
 		snprintf(g->vm.why, sizeof(g->vm.why),
-			 "its agent did not report within %d s of the boot", BOOT_LIMIT_S);
+			 "its agent did not report within %d s of the boot%s", boot_limit_s(g),
+			 g->images[0] ? ": is the package snowflock-guest installed in the image? "
+					"sfctl run --no-agent shows its console without one" : "");
 	log_err("vm %s: %s", g->vm.name, g->vm.why);
 	memcpy(why, g->vm.why, sizeof(why));
 	guest_destroy(g, why);
@@ -159,6 +201,14 @@ static void guest_ended(struct vm *vm, const char *why)
 		return;
 	snprintf(vm->why, sizeof(vm->why), "%s", why);
 	event_active(g->boot_limit, EV_TIMEOUT, 0);
+}
+
+static void guest_disk_opened(void *arg, int error)
+{
+	struct guest *g = arg;
+
+	if (error)
+		guest_ended(&g->vm, "a disk of it could not be opened");
 }
 
 /* A number for the cluster's name, so that two clusters on the same hosts seldom plan the same. */
@@ -178,8 +228,11 @@ static unsigned cluster_offset(const struct daemon *d)
 static struct family *make_family(struct daemon *d, struct guest *g, const struct guest_wish *wish,
 				  char why[WHY_BYTES])
 {
+	struct family_disks disks = { .count = wish->disk_count };
 	unsigned first = cluster_offset(d) + d->self->index * FAMILIES_PER_HOST;
 
+	for (unsigned i = 0; i < disks.count; i++)
+		disks.bytes[i] = image_bytes(wish->images[i]);
 	for (unsigned slot = 0; slot < FAMILIES_PER_HOST; slot++) {
 		unsigned segment = (first + slot) % PLAN_SEGMENTS;
 		struct in_addr base = { htonl(PLAN_BASE + (segment << (32 - FAMILY_PREFIX)) + 1) };
@@ -188,7 +241,7 @@ static struct family *make_family(struct daemon *d, struct guest *g, const struc
 		uint32_t vni = 1 + randombytes_uniform((1u << 24) - 2);
 		struct sockaddr_in group = probe_random_group();
 		struct family *f = family_create(d, d->self, g->number, wish->mem_bytes, wish->cpus,
-						 vni, base, &group, why);
+						 vni, base, &group, &disks, why);
 
 		if (f)
 			f->ipv6 = wish->ipv6;
@@ -202,6 +255,23 @@ static struct family *make_family(struct daemon *d, struct guest *g, const struc
 	return NULL;
 }
 
+/* Each of its disks is its image, with a layer on top for what it writes. */
+static int open_disks(struct guest *g)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < g->vm.family->disk_count && !rc; i++) {
+		struct disk *k = g->vm.disks[i];
+
+		rc = disk_stand_on(k, &(struct disk_stack){ .image = g->images[i] });
+		if (!rc)
+			rc = disk_freeze(k, NULL, NULL);
+		if (!rc)
+			rc = disk_open(k, guest_disk_opened, g);
+	}
+	return rc;
+}
+
 static int guest_start(struct guest *g, struct family *f, const struct guest_wish *wish,
 		       char why[WHY_BYTES])
 {
@@ -210,7 +280,9 @@ static int guest_start(struct guest *g, struct family *f, const struct guest_wis
 				.initrd = wish->initrd,
 				.append = wish->append,
 				.window_fd = -1,
+				.console_fd = -1,
 				.charge = f->ram_bytes };
+	_cleanup_fd_ int console = -1;
 	int rc;
 
 	g->ram_fd = memfd_create("sf-ram", MFD_CLOEXEC);
@@ -221,14 +293,24 @@ static int guest_start(struct guest *g, struct family *f, const struct guest_wis
 	}
 	plan.ram_fd = g->ram_fd;
 	snprintf(g->vm.name, sizeof(g->vm.name), "%s", f->name);
+	g->vm.daemon = f->daemon;
+	if (!g->agent) {
+		g->console = guest_console_new(g, &console);
+		plan.console_fd = console;
+	}
 	rc = vm_start(&g->vm, f, &plan, why);
 	if (rc)
 		return rc;
 	rc = write_tree(g);
-	if (rc) {
-		vm_stop(&g->vm);
+	if (rc)
 		snprintf(why, WHY_BYTES, "no XenStore: %s", strerror(-rc));
+	if (!rc) {
+		rc = open_disks(g);
+		if (rc)
+			snprintf(why, WHY_BYTES, "its disks cannot be opened: %s", strerror(-rc));
 	}
+	if (rc)
+		vm_stop(&g->vm);
 	return rc;
 }
 
@@ -236,6 +318,9 @@ static void guest_free(struct guest *g)
 {
 	if (g->ram_fd >= 0)
 		close(g->ram_fd);
+	guest_console_free(g->console);
+	for (unsigned i = 0; i < VMM_MAX_DISKS; i++)
+		image_put(g->images[i]);
 	if (g->boot_limit)
 		event_free(g->boot_limit);
 	json_decref(g->boot_request);
@@ -247,7 +332,7 @@ static void guest_free(struct guest *g)
 int guest_boot(struct daemon *d, const struct guest_wish *wish, struct control *owner,
 	       json_t *request, char why[WHY_BYTES])
 {
-	static const struct timeval limit = { BOOT_LIMIT_S, 0 };
+	struct timeval limit = { 0 };
 	struct guest *g = calloc(1, sizeof(*g));
 	struct family *f = NULL;
 	int rc = -ENOMEM;
@@ -259,6 +344,10 @@ int guest_boot(struct daemon *d, const struct guest_wish *wish, struct control *
 	g->slots = calloc(1, FAMILY_MAX_SLOT + 1);
 	g->records = json_array();
 	g->number = d->next_guest++;
+	g->agent = wish->agent;
+	g->owner = owner;
+	for (unsigned i = 0; i < wish->disk_count; i++)
+		g->images[i] = image_get(wish->images[i]);
 	g->next_ticket = g->next_checkpoint = g->next_op = g->next_serial = g->next_stream = 1;
 	g->boot_limit = evtimer_new(d->base, guest_fail_later, g);
 	if (!g->slots || !g->records || !g->boot_limit)
@@ -272,8 +361,8 @@ int guest_boot(struct daemon *d, const struct guest_wish *wish, struct control *
 	rc = guest_start(g, f, wish, why);
 	if (rc)
 		goto err_family;
-	g->owner = owner;
 	g->boot_request = json_incref(request);
+	limit.tv_sec = boot_limit_s(g);
 	event_add(g->boot_limit, &limit);
 	LIST_INSERT_HEAD(&d->guests, g, entry);
 	boot_step(g, "starting");
@@ -343,14 +432,7 @@ static void guest_resumed(struct guest *g, int error)
 		guest_ended(&g->vm, why);
 		return;
 	}
-	g->up = true;
-	event_del(g->boot_limit);
-	log_info("vm %s: up", g->vm.name);
-	if (g->boot_request)
-		control_reply(g->owner, g->boot_request,
-			      json_pack("{ss}", "vm", g->vm.family->name));
-	json_decref(g->boot_request);
-	g->boot_request = NULL;
+	guest_is_up(g);
 }
 
 /* A clone reached the parent. Tickets overlap: its address and its ID together say which it is. */

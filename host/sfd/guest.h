@@ -18,6 +18,7 @@
 #ifndef HOST_SFD_GUEST_H
 #define HOST_SFD_GUEST_H
 
+#include "host/sfd/disk.h"
 #include "host/sfd/peers.h"
 #include "host/sfd/vm.h"
 #include "proto/kmod.h"
@@ -25,6 +26,8 @@
 
 struct control;
 struct freeze;
+struct guest_console;
+struct image;
 struct request;
 struct stream;
 struct ticket_wish;
@@ -32,6 +35,15 @@ struct ticket_wish;
 #define GUEST_MAX_TICKETS     32
 #define GUEST_MAX_CHECKPOINTS 16
 #define GUEST_MAX_RECORDS     1000 /* clone operations on record */
+
+/* A disk at an instant: a snapshot of its own, for clones on other hosts; layers, for those here. */
+struct instant_disk {
+	unsigned file;
+	uint64_t snapshot;
+	uint8_t key[MEMTAP_KEY_BYTES];
+	struct route route;
+	struct disk_stack stack;
+};
 
 struct instant {
 	struct guest *guest;
@@ -56,6 +68,9 @@ struct instant {
 	uint64_t *dead;		/* bits, by page */
 	size_t dead_bytes;
 	uint64_t dead_pages;
+	unsigned disk_count;
+	struct instant_disk disks[VMM_MAX_DISKS];
+	double disk_ms; /* what freezing them took; negative: there is none */
 };
 
 enum ticket_state { TICKET_RESERVING, TICKET_GRANTED, TICKET_RUNNING, TICKET_DONE };
@@ -63,7 +78,8 @@ enum ticket_state { TICKET_RESERVING, TICKET_GRANTED, TICKET_RUNNING, TICKET_DON
 /* A clone as its home sees it. */
 struct child {
 	struct host *host;
-	uint16_t pages_port; /* of its memtap there */
+	uint16_t pages_port; /* of its memtap there, */
+	uint16_t disk_ports[VMM_MAX_DISKS]; /* of those of the disks */
 	unsigned slot, serial;
 	const char *state; /* SF_CLONE_… */
 	bool ended;
@@ -114,6 +130,9 @@ struct guest {
 	unsigned number;
 	char name[64];
 	int ram_fd;
+	bool agent;		       /* one is expected; or else … */
+	struct guest_console *console; /* … this is seen of it */
+	struct image *images[VMM_MAX_DISKS];
 	struct agent_window window; /* 0 pages: no kernel module */
 	struct control *owner; /* who booted it and waits */
 	json_t *boot_request;
@@ -139,9 +158,14 @@ struct guest_wish {
 	bool ipv6;
 	const char *name, *kernel, *initrd; /* or NULL */
 	const char *append;		    /* options for the kernel */
+	bool agent;			    /* it is up when its agent is; or else when QEMU runs */
+	unsigned disk_count;
+	struct image *images[VMM_MAX_DISKS]; /* borrowed for the call */
 };
 
-/* Boots one; `request` of `owner` is answered when it is up. Return: 0 or -errno with a sentence.
+/*
+ * Boots one; `request` of `owner` is answered when it is up. Without an agent, what its console
+ * prints goes to `owner`. Return: 0 or -errno with a sentence.
  */
 int guest_boot(struct daemon *d, const struct guest_wish *wish, struct control *owner,
 	       json_t *request, char why[WHY_BYTES]);
@@ -175,6 +199,9 @@ void guest_clone_ended(struct daemon *d, struct host *from, json_t *msg, const u
 void guest_host_lost(struct daemon *d, struct host *host);
 void guest_output(struct daemon *d, struct peer_request *r, json_t *msg, const uint8_t *bytes,
 		  size_t len);
+
+/* The instant of a guest with that snapshot; NULL if it is not there. */
+struct instant *guest_instant(struct guest *g, uint64_t snapshot);
 
 /* The number of a guest's ticket; NULL if it is not there. */
 struct ticket *guest_ticket(struct guest *g, unsigned number);

@@ -9,6 +9,40 @@
 #include "host/sfd/guest.h"
 #include "host/sfd/window.h"
 
+/* A snapshot for each disk, that hosts of the ticket, or any, may ask for pages of. */
+static int add_disks(struct instant *i, struct family *f, struct ticket *ticket)
+{
+	int rc = 0;
+
+	for (unsigned n = 0; n < f->disk_count && !rc; n++) {
+		struct instant_disk *k = &i->disks[n];
+		int file = pager_file_new(f->disks[n].pager);
+
+		if (file < 0)
+			return file;
+		i->disk_count++;
+		k->file = (unsigned)file;
+		rc = route_begin(&k->route, f->daemon, f->disks[n].port, ticket, (int)n);
+		randombytes_buf(&k->snapshot, sizeof(k->snapshot));
+		randombytes_buf(k->key, sizeof(k->key));
+	}
+	return rc;
+}
+
+static void drop_disks(struct instant *i)
+{
+	struct family *f = i->guest->vm.family;
+
+	while (i->disk_count) {
+		struct instant_disk *k = &i->disks[--i->disk_count];
+
+		pager_file_gone(f->disks[i->disk_count].pager, k->file);
+		route_fini(&k->route);
+		disk_stack_fini(&k->stack);
+		sodium_memzero(k->key, sizeof(k->key));
+	}
+}
+
 struct instant *instant_new(struct guest *g, struct ticket *ticket, const char *key)
 {
 	struct family *f = g->vm.family;
@@ -30,7 +64,10 @@ struct instant *instant_new(struct guest *g, struct ticket *ticket, const char *
 	i->guest = g;
 	i->refs = 1;
 	i->file = (unsigned)file;
-	rc = route_begin(&i->route, g->vm.daemon, f->pages_port, ticket);
+	i->disk_ms = -1;
+	rc = route_begin(&i->route, g->vm.daemon, f->pages_port, ticket, ROUTE_MEMORY);
+	if (!rc)
+		rc = add_disks(i, f, ticket);
 	if (rc) {
 		instant_put(i);
 		errno = -rc;
@@ -55,6 +92,7 @@ void instant_put(struct instant *i)
 		return;
 	family_file_put(i->guest->vm.family, i->file);
 	route_fini(&i->route);
+	drop_disks(i);
 	free(i->descriptor);
 	free(i->xs_state);
 	free(i->dead);

@@ -45,14 +45,14 @@ static json_t *describe_guest(const struct guest *g)
 	char address[INET_ADDRSTRLEN];
 	struct in_addr at = family_address(f, 0);
 
-	return json_pack("{ss ss ss ss ss sn si sI si ss si sI sb}", "id", f->name, "name", g->name,
+	return json_pack("{ss ss ss ss ss sn si sI si ss si sI sb so}", "id", f->name, "name", g->name,
 			 "kind", "vm", "host", f->home->name, "state",
 			 g->up ? "running" : "booting", "parent", "clone_id", 0, "mem_bytes",
 			 (json_int_t)f->ram_bytes, "cpus", (int)f->cpus, "address",
 			 inet_ntop(AF_INET, &at, address, sizeof(address)), "pid",
 			 (int)vmm_pid(g->vm.vmm), "uptime_ms",
 			 (json_int_t)((io_now_ns() - g->vm.started_ns) / 1000000), "module",
-			 g->window.pages != 0);
+			 g->window.pages != 0, "disks", vm_describe_disks(&g->vm));
 }
 
 static unsigned count_vms(struct daemon *d)

@@ -32,7 +32,8 @@ struct clone *lot_clone(struct lot *lot, unsigned id)
 /* Nobody prepares any more: tells home which stand ready. */
 static void settle(struct lot *lot)
 {
-	json_t *ready = json_array();
+	const struct family *f = lot->family;
+	json_t *ready = json_array(), *disks;
 	struct clone *c;
 
 	LIST_FOREACH(c, &lot->clones, entry) {
@@ -40,9 +41,12 @@ static void settle(struct lot *lot)
 			json_array_append_new(ready, json_integer(c->vm.slot));
 	}
 	if (json_array_size(ready)) {
+		disks = json_array();
+		for (unsigned i = 0; i < f->disk_count; i++)
+			json_array_append_new(disks, json_integer(f->disks[i].port));
 		peer_reply(steal_ptr(&lot->reserving),
-			   json_pack("{so ss si}", "ready", ready, "why", lot->why, "pages",
-				     (int)lot->family->pages_port));
+			   json_pack("{so ss si so}", "ready", ready, "why", lot->why, "pages",
+				     (int)f->pages_port, "disks", disks));
 		return;
 	}
 	json_decref(ready);
@@ -74,18 +78,46 @@ void lot_prepared(struct lot *lot)
 		settle(lot);
 }
 
+/* Page files for what the clones inherit of the disks; at home they have the layers. */
+static int make_disk_files(struct lot *lot, struct family *f)
+{
+	for (unsigned i = 0; i < f->disk_count && f->home != f->daemon->self; i++) {
+		int file = pager_file_new(f->disks[i].pager);
+
+		if (file < 0)
+			return file;
+		lot->disk_files[i] = (unsigned)file;
+		lot->disk_file_count++;
+	}
+	return 0;
+}
+
+static void drop_disk_files(struct lot *lot, struct family *f)
+{
+	while (lot->disk_file_count) {
+		unsigned i = --lot->disk_file_count;
+
+		pager_file_gone(f->disks[i].pager, lot->disk_files[i]);
+	}
+}
+
 struct lot *lot_create(struct family *f, unsigned ticket, const struct agent_window *window)
 {
 	struct lot *lot = calloc(1, sizeof(*lot));
+	int rc;
 
 	if (!lot)
 		return NULL;
 	lot->turn = evtimer_new(f->daemon->base, prepare_next, lot);
 	lot->file = lot->turn ? family_file_new(f) : -ENOMEM;
-	if (lot->file < 0) {
+	rc = lot->file < 0 ? lot->file : make_disk_files(lot, f);
+	if (rc) {
+		drop_disk_files(lot, f);
+		if (lot->file >= 0)
+			family_file_put(f, (unsigned)lot->file);
 		if (lot->turn)
 			event_free(lot->turn);
-		errno = -lot->file;
+		errno = -rc;
 		free(lot);
 		return NULL;
 	}
@@ -112,6 +144,7 @@ void lot_free(struct lot *lot)
 	while (LIST_FIRST(&lot->clones))
 		clone_free(LIST_FIRST(&lot->clones));
 	family_file_put(lot->family, (unsigned)lot->file);
+	drop_disk_files(lot, lot->family);
 	event_free(lot->turn);
 	LIST_REMOVE(lot, entry);
 	free(lot->slots);

@@ -44,7 +44,8 @@ enum {
 	OPT_SWEEP,
 	OPT_DISTRIBUTION,
 	OPT_PUSH,
-	OPT_COMPRESS
+	OPT_COMPRESS,
+	OPT_DATA
 };
 
 static const struct argp_option options[] = {
@@ -54,6 +55,8 @@ static const struct argp_option options[] = {
 	  0 },
 	{ "key", OPT_KEY, "FILE", 0, "The cluster's key, 32 bytes, the same on every host", 0 },
 	{ "dir", OPT_DIR, "DIR", 0, "Folder for the control socket and logs", 0 },
+	{ "data", OPT_DATA, "DIR", 0,
+	  "Folder for what VMs write to their disks, without names there [/var/tmp]", 0 },
 	{ "guest", OPT_GUEST, "DIR", 0, "Folder with the guest's vmlinuz and initrd.img", 0 },
 	{ "libexec-dir", OPT_LIBEXEC, "DIR", 0, "Build tree or folder to find sf-memtap in", 0 },
 	{ "qemu", OPT_QEMU, "FILE", 0, "QEMU to run [qemu-system-x86_64 in PATH]", 0 },
@@ -127,6 +130,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		break;
 	case OPT_GUEST:
 		c->guest_dir = arg;
+		break;
+	case OPT_DATA:
+		c->data_dir = arg;
 		break;
 	case OPT_LIBEXEC:
 		c->libexec_dir = arg;
@@ -312,6 +318,7 @@ static int run(struct daemon *d, char why[WHY_BYTES])
 int main(int argc, char **argv)
 {
 	struct daemon d = { .config = { .cluster = "default",
+					.data_dir = "/var/tmp",
 					.clone_percent = 25,
 					.sweep_pages = 8192,
 					.compress = true,

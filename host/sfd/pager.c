@@ -25,6 +25,8 @@
 #include "common/cleanup.h"
 #include "common/io.h"
 #include "common/log.h"
+#include "host/sfd/disk.h"
+#include "host/sfd/image.h"
 #include "host/sfd/paths.h"
 #include "host/sfd/probe.h"
 
@@ -35,7 +37,7 @@
 /* One thing said to sf-memtap, with the descriptors that belong to it (ours). */
 struct saying {
 	struct memtap_request request;
-	int fds[2];
+	int *fds;
 	unsigned nfds;
 	unsigned once; /* so many, the last ones, are not said again */
 	bool sent;
@@ -59,7 +61,7 @@ struct pager {
 	struct sayings going;	/* MEMTAP_FILE_GONE, to be said again */
 	struct event *ask_again;
 	int page_fds[MEMTAP_MAX_FILES]; /* -1: no such file */
-	uint64_t ram_bytes;
+	uint64_t ram_bytes; /* or the disk's */
 	struct sockaddr_in group;
 	uint32_t next_vm;
 	unsigned deaths;
@@ -78,6 +80,7 @@ static void saying_drop_fds(struct saying *s, unsigned count)
 static void saying_free(struct saying *s)
 {
 	saying_drop_fds(s, s->nfds);
+	free(s->fds);
 	free(s);
 }
 
@@ -114,6 +117,11 @@ static int pager_say(struct pager *p, const struct memtap_request *request, cons
 
 	if (!s)
 		return p->given_up ? -EPIPE : -ENOMEM;
+	s->fds = calloc(nfds ? nfds : 1, sizeof(*s->fds));
+	if (!s->fds) {
+		saying_free(s);
+		return -ENOMEM;
+	}
 	s->request = *request;
 	s->once = once;
 	s->keep = keep;
@@ -159,6 +167,7 @@ static bool about_file(const struct saying *s, uint32_t file)
 	switch (s->request.op) {
 	case MEMTAP_FILE:
 	case MEMTAP_ARM:
+	case MEMTAP_LAYERS:
 	case MEMTAP_BEGIN:
 	case MEMTAP_BEGIN_LOCAL:
 		return s->request.file == file;
@@ -579,23 +588,37 @@ void pager_file_gone(struct pager *p, unsigned file)
 	pager_say(p, &r, NULL, 0, 0, false, NULL, NULL);
 }
 
-/* Says something with the dead pages, which go with it once. */
-static int say_dead(struct pager *p, const struct memtap_request *r, int nodes_fd, int dead_fd,
-		    pager_done *done, void *arg)
+/* What goes with a message, after the places of the nodes. */
+struct enclosed {
+	const int *fds;
+	unsigned nfds;
+	bool once; /* the last one is not said again */
+};
+
+/* The dead pages, or nothing. */
+static struct enclosed dead_pages(const int *dead_fd)
 {
-	int fds[2] = { -1, -1 };
+	bool there = *dead_fd >= 0;
+
+	return (struct enclosed){ .fds = dead_fd, .nfds = there, .once = there };
+}
+
+/* Says something with the places, if there are any, and what else belongs to it. */
+static int say_enclosed(struct pager *p, const struct memtap_request *r, int nodes_fd,
+			const struct enclosed *with, pager_done *done, void *arg)
+{
+	int fds[2 + 2 * MEMTAP_MAX_LAYERS];
 	unsigned nfds = 0;
 
 	if (nodes_fd >= 0)
 		fds[nfds++] = nodes_fd;
-	if (dead_fd >= 0)
-		fds[nfds++] = dead_fd;
-	return pager_say(p, r, fds, nfds, dead_fd >= 0, true, done, arg);
+	memcpy(&fds[nfds], with->fds, with->nfds * sizeof(*fds));
+	return pager_say(p, r, fds, nfds + with->nfds, with->once, true, done, arg);
 }
 
 /* Says how a file's pages travel: by unicast, nobody needs to know of the others. */
 static int say_route(struct pager *p, struct memtap_request *r, const struct route *route,
-		     uint32_t node, int dead_fd, pager_done *done, void *arg)
+		     uint32_t node, const struct enclosed *with, pager_done *done, void *arg)
 {
 	_cleanup_fd_ int nodes = -1;
 	size_t len = route->nodes * sizeof(*route->at);
@@ -611,7 +634,7 @@ static int say_route(struct pager *p, struct memtap_request *r, const struct rou
 		if (nodes < 0 || pwrite(nodes, route->at, len, 0) != (ssize_t)len)
 			return nodes < 0 ? -errno : -ENOMEM;
 	}
-	return say_dead(p, r, nodes, dead_fd, done, arg);
+	return say_enclosed(p, r, nodes, with, done, arg);
 }
 
 int pager_arm(struct pager *p, unsigned file, uint64_t snapshot,
@@ -619,9 +642,32 @@ int pager_arm(struct pager *p, unsigned file, uint64_t snapshot,
 	      pager_done *done, void *arg)
 {
 	struct memtap_request r = { .op = MEMTAP_ARM, .file = file, .snapshot = snapshot };
+	struct enclosed with = dead_pages(&dead_fd);
 
 	memcpy(r.key, key, sizeof(r.key));
-	return say_route(p, &r, route, 0, dead_fd, done, arg);
+	return say_route(p, &r, route, 0, &with, done, arg);
+}
+
+int pager_layers(struct pager *p, unsigned file, uint64_t snapshot,
+		 const uint8_t key[MEMTAP_KEY_BYTES], const struct route *route,
+		 const struct disk_stack *stack)
+{
+	struct memtap_request r = { .op = MEMTAP_LAYERS,
+				    .file = file,
+				    .snapshot = snapshot,
+				    .vm = 1,
+				    .arg = stack->count };
+	int fds[1 + 2 * MEMTAP_MAX_LAYERS];
+	struct enclosed with = { .fds = fds };
+
+	_Static_assert(MEMTAP_MAX_LAYERS >= VDISK_MAX_LAYERS, "memtap takes every stack");
+	memcpy(r.key, key, sizeof(r.key));
+	fds[with.nfds++] = image_fd(stack->image);
+	for (unsigned i = 0; i < stack->count; i++) {
+		fds[with.nfds++] = stack->layers[i]->file;
+		fds[with.nfds++] = stack->layers[i]->map;
+	}
+	return say_route(p, &r, route, 0, &with, NULL, NULL);
 }
 
 int pager_begin(struct pager *p, unsigned file, uint64_t snapshot,
@@ -632,16 +678,19 @@ int pager_begin(struct pager *p, unsigned file, uint64_t snapshot,
 				    .file = file,
 				    .snapshot = snapshot,
 				    .source = route->at[0] };
+	struct enclosed with = dead_pages(&dead_fd);
 
 	memcpy(r.key, key, sizeof(r.key));
-	return say_route(p, &r, route, node, dead_fd, NULL, NULL);
+	return say_route(p, &r, route, node, &with, NULL, NULL);
 }
 
 int pager_begin_local(struct pager *p, unsigned file, unsigned other, int dead_fd)
 {
 	struct memtap_request r = { .op = MEMTAP_BEGIN_LOCAL, .file = file, .other = other };
 
-	return say_dead(p, &r, -1, dead_fd, NULL, NULL);
+	struct enclosed with = dead_pages(&dead_fd);
+
+	return say_enclosed(p, &r, -1, &with, NULL, NULL);
 }
 
 int pager_clone(struct pager *p, unsigned file, int uffd, uint64_t base,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The sf-memtap of a family on this host, and the keeping of what must outlive it.
+ * The sf-memtap of a family on this host, or of one of its disks, and the keeping of what must
+ * outlive it. To that of a disk, the disk is what RAM is to the other.
  *
  * Everything said to sf-memtap (proto/memtap.h) is remembered here with its descriptors. When the
  * process dies another one is started and told again; requests without an answer are sent again.
@@ -16,6 +17,7 @@
 #include "host/sfd/daemon.h"
 #include "proto/memtap.h"
 
+struct disk_stack;
 struct pager;
 struct route;
 
@@ -54,6 +56,10 @@ void pager_file_gone(struct pager *p, unsigned file);
 int pager_arm(struct pager *p, unsigned file, uint64_t snapshot,
 	      const uint8_t key[MEMTAP_KEY_BYTES], const struct route *route, int dead_fd,
 	      pager_done *done, void *arg);
+/* See MEMTAP_LAYERS: the snapshot of a disk. */
+int pager_layers(struct pager *p, unsigned file, uint64_t snapshot,
+		 const uint8_t key[MEMTAP_KEY_BYTES], const struct route *route,
+		 const struct disk_stack *stack);
 int pager_begin(struct pager *p, unsigned file, uint64_t snapshot,
 		const uint8_t key[MEMTAP_KEY_BYTES], const struct route *route, uint32_t node,
 		int dead_fd);

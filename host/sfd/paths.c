@@ -12,6 +12,7 @@ static const struct tree_place {
 } tree_places[] = {
 	{ "sf-memtap", "host/memtap/sf-memtap" },
 	{ "sf-uffd-shim.so", "host/vmm/.libs/sf-uffd-shim.so" },
+	{ "sf-vdisk.so", "host/vdisk/.libs/sf-vdisk.so" },
 };
 
 void paths_libexec(const struct daemon *d, const char *name, char *path, size_t path_bytes)

@@ -12,6 +12,7 @@
 #include "host/sfd/fields.h"
 #include "host/sfd/probe_wire.h"
 #include "host/sfd/window.h"
+#include "proto/vdisk.h"
 #include "proto/xenstore-tree.h"
 
 static int parse_group(struct reservation *v, const json_t *spec)
@@ -26,6 +27,24 @@ static int parse_group(struct reservation *v, const json_t *spec)
 	return probe_group_valid(&v->group) ? 0 : -EINVAL;
 }
 
+static int parse_disks(struct reservation *v, const json_t *sizes)
+{
+	const json_t *size;
+	size_t i;
+
+	if (json_array_size(sizes) > VMM_MAX_DISKS)
+		return -EINVAL;
+	json_array_foreach(sizes, i, size) {
+		json_int_t bytes = json_integer_value(size);
+
+		if (bytes < VDISK_BLOCK_BYTES || bytes > (json_int_t)VDISK_MAX_BYTES ||
+		    bytes % VDISK_BLOCK_BYTES)
+			return -EINVAL;
+		v->disks.bytes[v->disks.count++] = (uint64_t)bytes;
+	}
+	return 0;
+}
+
 static int parse_family(struct reservation *v, const json_t *spec)
 {
 	if (!field_unsigned(spec, "number", 0, INT32_MAX, &v->number) ||
@@ -33,7 +52,8 @@ static int parse_family(struct reservation *v, const json_t *spec)
 	    !field_unsigned(spec, "vni", 1, (1u << 24) - 1, &v->vni) ||
 	    !field_u64(spec, "ram_bytes", 1 << 20, MEMTAP_MAX_RAM_BYTES, &v->ram_bytes) ||
 	    v->ram_bytes % (1 << 20) || !field_bool(spec, "ipv6", &v->ipv6) ||
-	    inet_pton(AF_INET, field_text(spec, "base", ""), &v->base) != 1)
+	    inet_pton(AF_INET, field_text(spec, "base", ""), &v->base) != 1 ||
+	    parse_disks(v, json_object_get(spec, "disks")))
 		return -EINVAL;
 	return parse_group(v, spec);
 }

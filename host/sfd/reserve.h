@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "host/sfd/family.h"
 #include "proto/agent-port.h"
 
 struct reservation {
@@ -17,6 +18,7 @@ struct reservation {
 	struct in_addr base;
 	struct sockaddr_in group;
 	bool ipv6;
+	struct family_disks disks;
 	/* the ticket's share of this host: */
 	unsigned ticket;
 	unsigned *slots, count;

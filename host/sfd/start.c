@@ -94,6 +94,61 @@ static int parse_clones(struct start *s, const json_t *msg)
 	return 0;
 }
 
+/* Each disk's snapshot. */
+static int parse_disks(struct start *s, const json_t *msg)
+{
+	const json_t *disks = json_object_get(msg, "disks"), *entry;
+	size_t i;
+
+	if (json_array_size(disks) > VMM_MAX_DISKS)
+		return -EINVAL;
+	json_array_foreach(disks, i, entry) {
+		struct start_disk *k = &s->disks[i];
+		uint8_t snapshot[sizeof(k->snapshot)];
+		unsigned pages;
+
+		if (hex_parse(field_text(entry, "snapshot", ""), snapshot, sizeof(snapshot)) ||
+		    hex_parse(field_text(entry, "key", ""), k->key, sizeof(k->key)) ||
+		    !field_unsigned(entry, "pages", 1, UINT16_MAX, &pages))
+			return -EINVAL;
+		memcpy(&k->snapshot, snapshot, sizeof(snapshot));
+		k->pages = (uint16_t)pages;
+		s->disk_count++;
+	}
+	return 0;
+}
+
+/* Where a member has the pages of each disk. */
+static int parse_member_disks(struct start *s, const json_t *member, struct in_addr addr)
+{
+	const json_t *ports = json_object_get(member, "disks");
+	int rc = 0;
+
+	if (json_array_size(ports) != s->disk_count)
+		return -EINVAL;
+	for (unsigned i = 0; i < s->disk_count && !rc; i++) {
+		json_int_t port = json_integer_value(json_array_get(ports, i));
+
+		if (port < 1 || port > UINT16_MAX)
+			return -EINVAL;
+		rc = route_add(&s->disks[i].route, addr, (uint16_t)port);
+	}
+	return rc;
+}
+
+/* The disks' pages go the way of those of memory. */
+static int begin_disk_routes(struct start *s)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < s->disk_count && !rc; i++) {
+		s->disks[i].route.mode = s->route.mode;
+		s->disks[i].route.compress = s->route.compress;
+		rc = route_add(&s->disks[i].route, (struct in_addr){ 0 }, 0);
+	}
+	return rc;
+}
+
 /* From whom the pages come, and to whom they may have to go. */
 static int parse_route(struct start *s, const json_t *msg)
 {
@@ -107,6 +162,7 @@ static int parse_route(struct start *s, const json_t *msg)
 		return -EINVAL;
 	s->route.push_pages = (uint32_t)push;
 	rc = route_add(&s->route, (struct in_addr){ 0 }, 0);
+	rc = rc ? rc : begin_disk_routes(s);
 	json_array_foreach(members, i, member) {
 		struct in_addr addr;
 		unsigned port;
@@ -116,6 +172,7 @@ static int parse_route(struct start *s, const json_t *msg)
 		    route_find(&s->route, addr, (uint16_t)port))
 			return -EINVAL;
 		rc = rc ? rc : route_add(&s->route, addr, (uint16_t)port);
+		rc = rc ? rc : parse_member_disks(s, member, addr);
 	}
 	return rc == -ENOSPC ? -EINVAL : rc;
 }
@@ -133,6 +190,8 @@ int start_parse(struct start *s, json_t *msg, const uint8_t *bytes, size_t len)
 	if (!rc)
 		rc = parse_clones(s, msg);
 	if (!rc)
+		rc = parse_disks(s, msg);
+	if (!rc)
 		rc = parse_route(s, msg);
 	if (rc) {
 		start_fini(s);
@@ -149,5 +208,8 @@ void start_fini(struct start *s)
 {
 	free(steal_ptr(&s->clones));
 	route_fini(&s->route);
+	for (unsigned i = 0; i < s->disk_count; i++)
+		route_fini(&s->disks[i].route);
 	explicit_bzero(s->key, sizeof(s->key));
+	explicit_bzero(s->disks, sizeof(s->disks));
 }

@@ -8,12 +8,21 @@
 #include <stdint.h>
 
 #include "host/sfd/distribution.h"
+#include "host/vmm/vmm.h"
 #include "proto/kmod.h"
 #include "proto/memtap.h"
 #include "proto/xenstore-tree.h"
 
 struct start_clone {
 	unsigned id, slot, serial;
+};
+
+/* A disk as of the same instant. */
+struct start_disk {
+	uint64_t snapshot;
+	uint8_t key[MEMTAP_KEY_BYTES];
+	uint16_t pages;	    /* UDP port of home's memtap for it */
+	struct route route; /* as that of memory */
 };
 
 struct start {
@@ -30,6 +39,8 @@ struct start {
 	struct start_clone *clones; /* of all hosts */
 	unsigned count;
 	struct route route; /* its node 0, home, has no address yet */
+	struct start_disk disks[VMM_MAX_DISKS];
+	unsigned disk_count;
 };
 
 /* Return: 0, then start_fini() it, before the message goes; or -EINVAL, -ENOMEM. */

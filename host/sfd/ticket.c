@@ -133,6 +133,26 @@ static void ticket_grant(struct ticket *t)
 	guest_settle(g, t->request);
 }
 
+/* The ports of a host's memtaps, for memory and each disk. Return: 0 or -EINVAL. */
+static int read_ports(const struct family *f, const json_t *msg, struct child *ports)
+{
+	const json_t *disks = json_object_get(msg, "disks");
+	unsigned port;
+
+	if (!field_unsigned(msg, "pages", 1, UINT16_MAX, &port) ||
+	    json_array_size(disks) != f->disk_count)
+		return -EINVAL;
+	ports->pages_port = (uint16_t)port;
+	for (unsigned i = 0; i < f->disk_count; i++) {
+		json_int_t of_disk = json_integer_value(json_array_get(disks, i));
+
+		if (of_disk < 1 || of_disk > UINT16_MAX)
+			return -EINVAL;
+		ports->disk_ports[i] = (uint16_t)of_disk;
+	}
+	return 0;
+}
+
 /* A host answered "reserve". */
 static void host_reserved(void *arg, int error, const char *why, json_t *msg, const uint8_t *bytes,
 			  size_t len)
@@ -141,16 +161,16 @@ static void host_reserved(void *arg, int error, const char *why, json_t *msg, co
 	struct ticket *t = ask_ticket(a);
 	json_t *ready = error ? NULL : json_object_get(msg, "ready"), *slot;
 	const char *trouble = error ? why : json_string_value(json_object_get(msg, "why"));
-	unsigned port = 0;
+	struct child ports = { 0 };
 	size_t i;
 
 	(void)bytes;
 	(void)len;
 	if (!t)
 		return;
-	if (ready && !field_unsigned(msg, "pages", 1, UINT16_MAX, &port)) {
+	if (ready && read_ports(t->guest->vm.family, msg, &ports)) {
 		ready = NULL;
-		trouble = "it does not tell its memtap's port";
+		trouble = "it does not tell its memtaps' ports";
 	}
 	if (trouble && *trouble)
 		snprintf(t->why, sizeof(t->why), "host %s: %s", a->host->name, trouble);
@@ -159,7 +179,9 @@ static void host_reserved(void *arg, int error, const char *why, json_t *msg, co
 			if (t->children[k].slot == json_integer_value(slot) &&
 			    t->children[k].host == a->host) {
 				t->children[k].state = SF_CLONE_STARTING;
-				t->children[k].pages_port = (uint16_t)port;
+				t->children[k].pages_port = ports.pages_port;
+				memcpy(t->children[k].disk_ports, ports.disk_ports,
+				       sizeof(ports.disk_ports));
 			}
 		}
 	}
@@ -170,13 +192,16 @@ static void host_reserved(void *arg, int error, const char *why, json_t *msg, co
 static json_t *family_spec(const struct family *f)
 {
 	char base[INET_ADDRSTRLEN], group[INET_ADDRSTRLEN];
+	json_t *disks = json_array();
 
+	for (unsigned i = 0; i < f->disk_count; i++)
+		json_array_append_new(disks, json_integer((json_int_t)f->disks[i].bytes));
 	inet_ntop(AF_INET, &f->base, base, sizeof(base));
 	inet_ntop(AF_INET, &f->group.sin_addr, group, sizeof(group));
-	return json_pack("{si sI si si ss ss si sb}", "number", (int)f->number, "ram_bytes",
+	return json_pack("{si sI si si ss ss si sb so}", "number", (int)f->number, "ram_bytes",
 			 (json_int_t)f->ram_bytes, "cpus", (int)f->cpus, "vni", (int)f->vni, "base",
 			 base, "group", group, "group_port", (int)ntohs(f->group.sin_port), "ipv6",
-			 f->ipv6);
+			 f->ipv6, "disks", disks);
 }
 
 static void reserve_on(struct ticket *t, struct host *host)

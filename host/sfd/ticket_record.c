@@ -12,7 +12,7 @@ static json_t *milliseconds(double ms)
 
 json_t *ticket_record(const struct ticket *t)
 {
-	static const struct instant none;
+	static const struct instant none = { .disk_ms = -1 };
 	const struct instant *instant = t->instant ? t->instant : &none;
 	json_t *clones, *hosts;
 
@@ -39,11 +39,12 @@ json_t *ticket_record(const struct ticket *t)
 					  (json_int_t)c->pages_fetched, "bytes_fetched",
 					  (json_int_t)c->bytes_fetched, "status", status));
 	}
-	return json_pack("{si si so ss sf sf so sI sI so so}", "n", (int)t->asked, "granted",
+	return json_pack("{si si so ss sf sf so so sI sI so so}", "n", (int)t->asked, "granted",
 			 (int)t->count, "hosts", hosts, "mode", mc_mode_name(instant->route.mode),
 			 "ticket_ms", (double)t->ticket_ns / 1e6,
 			 "pause_ms", t->pause_ms, "hold_ms",
-			 milliseconds(window_hold_ms(&instant->head)), "dead_pages",
+			 milliseconds(window_hold_ms(&instant->head)), "disk_ms",
+			 milliseconds(instant->disk_ms), "dead_pages",
 			 (json_int_t)instant->dead_pages, "descriptor_bytes",
 			 (json_int_t)instant->descriptor_bytes, "clones", clones, "join_ms",
 			 milliseconds(t->join_ms));

@@ -16,20 +16,46 @@
 
 /* ---- starting ---- */
 
-static json_t *list_members(const struct route *r)
+static int node_port(const struct route *r, uint32_t node)
 {
+	return node < r->nodes ? ntohs(r->at[node].addr.sin6_port) : 0;
+}
+
+static json_t *list_members(const struct instant *i)
+{
+	const struct route *r = &i->route;
 	json_t *members = json_array();
 
 	for (uint32_t node = 1; node < r->nodes; node++) {
 		struct in_addr addr = memtap_at_address(&r->at[node]);
 		char text[INET_ADDRSTRLEN];
+		json_t *disks = json_array();
 
+		/* hosts come to all routes of an instant together, in one order */
+		for (unsigned n = 0; n < i->disk_count; n++)
+			json_array_append_new(disks, json_integer(node_port(&i->disks[n].route, node)));
 		json_array_append_new(members,
-				      json_pack("{ss si}", "address",
+				      json_pack("{ss si so}", "address",
 						inet_ntop(AF_INET, &addr, text, sizeof(text)),
-						"pages", (int)ntohs(r->at[node].addr.sin6_port)));
+						"pages", node_port(r, node), "disks", disks));
 	}
 	return members;
+}
+
+static json_t *list_disks(const struct instant *i, const struct family *f)
+{
+	json_t *disks = json_array();
+
+	for (unsigned n = 0; n < i->disk_count; n++) {
+		const struct instant_disk *k = &i->disks[n];
+		char snapshot[17], key[2 * MEMTAP_KEY_BYTES + 1];
+
+		hex_print((const uint8_t *)&k->snapshot, sizeof(k->snapshot), snapshot);
+		hex_print(k->key, sizeof(k->key), key);
+		json_array_append_new(disks, json_pack("{ss ss si}", "snapshot", snapshot, "key",
+						       key, "pages", (int)f->disks[n].port));
+	}
+	return disks;
 }
 
 static json_t *start_message(struct ticket *t, struct instant *i)
@@ -51,10 +77,11 @@ static json_t *start_message(struct ticket *t, struct instant *i)
 			"quiesce", (json_int_t)i->quiesce, "snapshot", snapshot, "key", key,
 			"request", i->request, "cancel", i->cancel, "streams", i->streams, "clones",
 			clones);
-	json_object_update_new(msg, json_pack("{ss so sI sb}", "mode", mc_mode_name(i->route.mode),
-					      "members", list_members(&i->route), "push",
+	json_object_update_new(msg, json_pack("{ss so sI sb so}", "mode", mc_mode_name(i->route.mode),
+					      "members", list_members(i), "push",
 					      (json_int_t)i->route.push_pages, "compress",
-					      (int)i->route.compress));
+					      (int)i->route.compress, "disks",
+					      list_disks(i, f)));
 	if (i->dead_bytes) {
 		hex_print((const uint8_t *)&i->head, WINDOW_HEAD_BYTES, window);
 		json_object_set_new(msg, "window", json_string(window));
@@ -84,6 +111,17 @@ static void host_started(void *arg, int error, const char *why, json_t *msg, con
 	}
 }
 
+/* The ticket's hosts, as members that may ask. Return: 0, -ENOSPC, or -ENOMEM. */
+static int add_to_routes(struct instant *i, const struct ticket *t)
+{
+	const struct daemon *d = t->guest->vm.daemon;
+	int rc = route_add_ticket(&i->route, d, t, ROUTE_MEMORY);
+
+	for (unsigned n = 0; n < i->disk_count && !rc; n++)
+		rc = route_add_ticket(&i->disks[n].route, d, t, (int)n);
+	return rc;
+}
+
 static void send_start(struct ticket *t, struct instant *i)
 {
 	struct daemon *d = t->guest->vm.daemon;
@@ -93,7 +131,7 @@ static void send_start(struct ticket *t, struct instant *i)
 	json_t *msg;
 
 	/* a host for which there is no place any more will refuse to start */
-	if (!bytes || route_add_ticket(&i->route, d, t) == -ENOMEM)
+	if (!bytes || add_to_routes(i, t) == -ENOMEM)
 		abort(); /* the clones' QEMUs stand ready: some MB cannot be what is missing */
 	msg = start_message(t, i);
 	at = mempcpy(at, i->descriptor, i->descriptor_bytes);
@@ -121,7 +159,7 @@ static void tell_step(struct ticket *t, const char *step, unsigned id, double ms
 
 void ticket_start(struct ticket *t, struct instant *instant, uint64_t start_ns, double pause_ms)
 {
-	double hold_ms = window_hold_ms(&instant->head);
+	double hold_ms = window_hold_ms(&instant->head), disk_ms = instant->disk_ms;
 	struct guest *g = t->guest;
 
 	t->instant = instant_get(instant);
@@ -149,11 +187,12 @@ void ticket_start(struct ticket *t, struct instant *instant, uint64_t start_ns, 
 	xs_host_printf(g->vm.xs, "snowflock/last-ticket", "%u", t->number);
 	xs_host_printf(g->vm.xs, "snowflock/count", "%u", t->count);
 	guest_tell(g,
-		   json_pack("{ss ss si si si sf so sI sI}", "ev", "clone", "step", "cloned", "op",
+		   json_pack("{ss ss si si si sf so sI sI so}", "ev", "clone", "step", "cloned", "op",
 			     (int)t->op, "n", (int)t->asked, "granted", (int)t->count, "pause_ms",
 			     pause_ms, "hold_ms", hold_ms < 0 ? json_null() : json_real(hold_ms),
 			     "dead_pages", (json_int_t)instant->dead_pages, "descriptor_bytes",
-			     (json_int_t)instant->descriptor_bytes));
+			     (json_int_t)instant->descriptor_bytes, "disk_ms",
+			     disk_ms < 0 ? json_null() : json_real(disk_ms)));
 }
 
 /* ---- following ---- */

@@ -20,6 +20,8 @@
 #include "common/cleanup.h"
 #include "common/io.h"
 #include "common/log.h"
+#include "host/sfd/export.h"
+#include "host/sfd/image.h"
 #include "host/sfd/paths.h"
 #include "host/sfd/request.h"
 #include "host/sfd/window.h"
@@ -335,8 +337,24 @@ static int connect_channels(struct vm *vm, int *xs_ours, int *agent_ours)
 	return 0;
 }
 
+/* The kernel it begins with: its own, none if its disk has one, or the guest image's. */
+static void choose_kernel(const struct vm *vm, const struct vm_plan *plan,
+			  struct vmm_config *config, char kernel[PATH_MAX], char initrd[PATH_MAX])
+{
+	config->kernel = plan->kernel;
+	config->initrd = plan->initrd;
+	if (config->disk_count)
+		return;
+	paths_guest(vm->daemon, "vmlinuz", kernel, PATH_MAX);
+	paths_guest(vm->daemon, "initrd.img", initrd, PATH_MAX);
+	if (!plan->kernel)
+		config->kernel = kernel;
+	if (!plan->initrd)
+		config->initrd = initrd;
+}
+
 static int start_qemu(struct vm *vm, const struct vm_plan *plan, int tap, int xs_fd, int agent_fd,
-		      char why[WHY_BYTES])
+		      const int *disk_fds, char why[WHY_BYTES])
 {
 	struct daemon *d = vm->daemon;
 	char cluster[128], host[96], shim[PATH_MAX], kernel[PATH_MAX], initrd[PATH_MAX],
@@ -350,9 +368,7 @@ static int start_qemu(struct vm *vm, const struct vm_plan *plan, int tap, int xs
 		.ram_bytes = vm->family->ram_bytes,
 		.cpus = vm->family->cpus,
 		.ipv6 = vm->family->ipv6,
-		.uid = daemon_next_uid(d),
-		.kernel = kernel,
-		.initrd = initrd,
+		.uid = vm->uid,
 		.cmdline = plan->append,
 		.clone = plan->clone,
 		.ram_fd = plan->ram_fd,
@@ -360,6 +376,7 @@ static int start_qemu(struct vm *vm, const struct vm_plan *plan, int tap, int xs
 		.tap_fd = tap,
 		.xenstore_fd = xs_fd,
 		.agent_fd = agent_fd,
+		.disk_count = vm->family->disk_count,
 	};
 
 	if (plan->window_fd >= 0) {
@@ -372,27 +389,77 @@ static int start_qemu(struct vm *vm, const struct vm_plan *plan, int tap, int xs
 	config.marks[0] = cluster;
 	config.marks[1] = host;
 	paths_libexec(d, "sf-uffd-shim.so", shim, sizeof(shim));
-	paths_guest(d, "vmlinuz", kernel, sizeof(kernel));
-	paths_guest(d, "initrd.img", initrd, sizeof(initrd));
-	if (plan->kernel)
-		config.kernel = plan->kernel;
-	if (plan->initrd)
-		config.initrd = plan->initrd;
+	choose_kernel(vm, plan, &config, kernel, initrd);
+	memcpy(config.disk_fds, disk_fds, sizeof(config.disk_fds));
 	snprintf(console, sizeof(console), "%s/console.log", d->config.dir);
 	console_fd = open(console, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-	config.console_fd = console_fd;
+	config.console_fd = plan->console_fd >= 0 ? plan->console_fd : console_fd;
 	return vmm_start(d->base, &config, &vmm_events, vm, &vm->vmm, why, WHY_BYTES);
 }
+
+/* ---- disks ---- */
+
+static void disk_ended(void *arg, const char *why)
+{
+	struct vm *vm = arg;
+
+	if (why)
+		vm_fail(vm, why);
+	else
+		channel_closed(vm);
+}
+
+/* Starts the server of each disk; `fds` gets QEMU's ends. */
+static int start_disks(struct vm *vm, int fds[VMM_MAX_DISKS], char why[WHY_BYTES])
+{
+	const struct family *f = vm->family;
+	int rc = f->disk_count ? data_room(vm->daemon, 0, why) : 0;
+
+	for (unsigned i = 0; i < f->disk_count && !rc; i++) {
+		vm->disks[i] = disk_start(vm->daemon, vm->name, i, f->disks[i].bytes, vm->uid,
+					  &fds[i], disk_ended, vm, why);
+		if (!vm->disks[i])
+			rc = -EIO;
+	}
+	return rc;
+}
+
+static void stop_disks(struct vm *vm)
+{
+	for (unsigned i = 0; i < VMM_MAX_DISKS && vm->disks[i]; i++) {
+		export_disk_lost(vm->disks[i]);
+		disk_stop(steal_ptr(&vm->disks[i]));
+	}
+}
+
+json_t *vm_describe_disks(const struct vm *vm)
+{
+	json_t *disks = json_array();
+
+	for (unsigned i = 0; i < VMM_MAX_DISKS && vm->disks[i]; i++) {
+		const struct disk *k = vm->disks[i];
+
+		json_array_append_new(
+			disks, json_pack("{sI si sI si}", "bytes", (json_int_t)disk_bytes(k),
+					 "layers", (int)disk_layers(k), "own_bytes",
+					 (json_int_t)disk_own_bytes(k), "pid", (int)disk_pid(k)));
+	}
+	return disks;
+}
+
+/* ---- start, end ---- */
 
 int vm_start(struct vm *vm, struct family *f, const struct vm_plan *plan, char why[WHY_BYTES])
 {
 	_cleanup_fd_ int tap = -1, xs_ours = -1, xs_qemu = -1, agent_ours = -1, agent_qemu = -1;
+	int disk_fds[VMM_MAX_DISKS] = { -1, -1, -1, -1 };
 	int rc;
 
 	vm->daemon = f->daemon;
 	vm->family = f;
 	vm->kind = plan->kind;
 	vm->slot = plan->slot;
+	vm->uid = daemon_next_uid(vm->daemon);
 	vm->started_ns = io_now_ns();
 	vm->closed = evtimer_new(vm->daemon->base, on_closed, vm);
 	if (!vm->closed) {
@@ -420,7 +487,11 @@ int vm_start(struct vm *vm, struct family *f, const struct vm_plan *plan, char w
 	if (!rc)
 		rc = vnet_port_open(f->segment, vm->slot, &tap, why, WHY_BYTES);
 	if (!rc)
-		rc = start_qemu(vm, plan, tap, xs_qemu, agent_qemu, why);
+		rc = start_disks(vm, disk_fds, why);
+	if (!rc)
+		rc = start_qemu(vm, plan, tap, xs_qemu, agent_qemu, disk_fds, why);
+	for (unsigned i = 0; i < VMM_MAX_DISKS; i++)
+		cleanup_close(&disk_fds[i]);
 	if (rc)
 		vm_stop(vm);
 	return rc;
@@ -434,6 +505,7 @@ void vm_stop(struct vm *vm)
 	vm->closed = NULL;
 	vmm_destroy(vm->vmm);
 	vm->vmm = NULL;
+	stop_disks(vm);
 	agent_port_free(vm->agent);
 	vm->agent = NULL;
 	if (vm->xs_io)

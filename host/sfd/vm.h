@@ -8,6 +8,7 @@
 
 #include "host/sfd/agent_port.h"
 #include "host/sfd/daemon.h"
+#include "host/sfd/disk.h"
 #include "host/sfd/family.h"
 #include "host/sfd/xs_server.h"
 #include "host/vmm/vmm.h"
@@ -40,7 +41,9 @@ struct vm {
 	uint8_t mac[VNET_MAC_BYTES];
 	uint64_t charge; /* of the host's memory, taken */
 	uint64_t started_ns;
+	uid_t uid;
 	struct vmm *vmm;
+	struct disk *disks[VMM_MAX_DISKS]; /* as many as the family has */
 	struct xs_server *xs;
 	struct bufferevent *xs_io;
 	struct agent_port *agent;
@@ -59,16 +62,23 @@ struct vm_plan {
 	int ram_fd;		     /* borrowed */
 	int window_fd;		     /* a clone's, borrowed; -1: none */
 	struct agent_window window;  /* where it lies */
-	const char *kernel, *initrd; /* NULL: the guest image's */
+	const char *kernel, *initrd; /* NULL: the guest image's, or from its disk */
 	const char *append;	     /* options for the kernel; NULL: none */
+	int console_fd;		     /* its console as well, borrowed; -1: the log alone */
 	uint64_t charge;
 };
 
-/* Return: 0, or -errno with a sentence and nothing left behind. */
+/*
+ * Its disks are there then, and stand on nothing yet. Return: 0, or -errno with a sentence and
+ * nothing left behind.
+ */
 int vm_start(struct vm *vm, struct family *f, const struct vm_plan *plan, char why[WHY_BYTES]);
 
 /* Ends it and gives everything back. No callback of its kind follows. */
 void vm_stop(struct vm *vm);
+
+/* Its disks, as a JSON array. */
+json_t *vm_describe_disks(const struct vm *vm);
 
 /* It is of no use any more: its kind's `ended` is called, unless that was done before. */
 void vm_fail(struct vm *vm, const char *why);

@@ -28,6 +28,9 @@ enum condition {
 	NETWORK = 1 << 2,
 	TCG = 1 << 3,
 	KVM = 1 << 4,
+	KERNEL = 1 << 5,
+	INITRD = 1 << 6,
+	DISK = 1 << 7,	/* once for each */
 };
 
 /*
@@ -53,8 +56,20 @@ enum condition {
 	IPV6_DEFAULT("dad_transmits=0") " " IPV6_DEFAULT("router_solicitations=0") " " \
 	IPV6_DEFAULT("accept_ra=0") " " IPV6_DEFAULT("autoconf=0")
 
+#define FIRST_DISK_SLOT 5u /* on pcie.0 */
+
 #define TEXT_OF(number) #number
 #define TEXT(number)	TEXT_OF(number)
+
+/*
+ * A disk. Its geometry is written down because QEMU would read the first sector to guess one, and
+ * the server of a clone's disk answers only when the clone begins. A request that fails is the
+ * guest's to hear of, as from a real disk. Blocks are the server's pages.
+ */
+#define DISK_DEVICE \
+	"virtio-blk-pci,id=disk{disk},drive=blocks{disk},bus=pcie.0,addr={disk_slot},num-queues=1," \
+	"disable-legacy=on,cyls=1024,heads=16,secs=63,physical_block_size=4096,config-wce=off," \
+	"discard_granularity=4096,werror=report,rerror=report,bootindex={disk_slot}"
 
 /*
  * RAM ends at 2 GiB and goes on at 4 GiB, whatever QEMU would choose: proto/kmod.h counts on it.
@@ -118,55 +133,84 @@ static const struct {
 	  "virtio-net-pci,id=net0,netdev=net,mac={mac},bus=pcie.0,addr=0x4,disable-legacy=on,"
 	  "guest_announce=off,romfile=" },
 
-	{ BOOT, "-kernel", "/proc/self/fd/{kernel}" },
-	{ BOOT, "-initrd", "/proc/self/fd/{initrd}" },
-	{ BOOT | TCG, "-append",
+	{ DISK, "-blockdev",
+	  "driver=nbd,node-name=blocks{disk},server.type=fd,server.str={disk_fd},discard=unmap" },
+	{ DISK, "-device", DISK_DEVICE },
+
+	{ BOOT | KERNEL, "-kernel", "/proc/self/fd/{kernel}" },
+	{ BOOT | INITRD, "-initrd", "/proc/self/fd/{initrd}" },
+	{ BOOT | KERNEL | TCG, "-append",
 	  KERNEL_OPTIONS " {ipv6} mitigations=off tsc=reliable no_timer_check {cmdline}" },
-	{ BOOT | KVM, "-append", KERNEL_OPTIONS " {ipv6} {cmdline}" },
+	{ BOOT | KERNEL | KVM, "-append", KERNEL_OPTIONS " {ipv6} {cmdline}" },
 	{ CLONE, "-incoming", "defer" },
 };
-_Static_assert(2 * ARRAY_SIZE(arguments) + 2 <= COMMAND_MAX_ARGS, "room for every row");
+_Static_assert(2 * (ARRAY_SIZE(arguments) + 2 * (VMM_MAX_DISKS - 1)) + 2 <= COMMAND_MAX_ARGS, "room for every row");
 
-/* Puts a word's replacement in place. */
-typedef void expand(FILE *out, const struct vmm_config *config);
+/* Puts a word's replacement in place; `disk`: which of the disks the row is about. */
+typedef void expand(FILE *out, const struct vmm_config *config, unsigned disk);
 
 /* QEMU's option syntax splits at commas; a doubled comma is one. */
-static void expand_name(FILE *out, const struct vmm_config *config)
+static void expand_name(FILE *out, const struct vmm_config *config, unsigned disk)
 {
+	(void)disk;
 	for (const char *c = config->name; *c; c++)
 		fprintf(out, *c == ',' ? ",," : "%c", *c);
 }
 
-static void expand_cpu(FILE *out, const struct vmm_config *config)
+static void expand_cpu(FILE *out, const struct vmm_config *config, unsigned disk)
 {
+	(void)disk;
 	fputs(vmm_cpu_model(config->accel), out);
 }
 
-static void expand_cpus(FILE *out, const struct vmm_config *config)
+static void expand_cpus(FILE *out, const struct vmm_config *config, unsigned disk)
 {
+	(void)disk;
 	fprintf(out, "%u", config->cpus);
 }
 
-static void expand_ram_mib(FILE *out, const struct vmm_config *config)
+static void expand_ram_mib(FILE *out, const struct vmm_config *config, unsigned disk)
 {
+	(void)disk;
 	fprintf(out, "%" PRIu64, config->ram_bytes >> 20);
 }
 
-static void expand_mac(FILE *out, const struct vmm_config *config)
+static void expand_mac(FILE *out, const struct vmm_config *config, unsigned disk)
 {
 	const uint8_t *m = config->mac;
 
+	(void)disk;
 	fprintf(out, "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
 }
 
-static void expand_ipv6(FILE *out, const struct vmm_config *config)
+static void expand_ipv6(FILE *out, const struct vmm_config *config, unsigned disk)
 {
+	(void)disk;
 	fputs(config->ipv6 ? QUIET_IPV6 : NO_IPV6, out);
 }
 
-static void expand_cmdline(FILE *out, const struct vmm_config *config)
+static void expand_cmdline(FILE *out, const struct vmm_config *config, unsigned disk)
 {
+	(void)disk;
 	fputs(config->cmdline ? config->cmdline : "", out);
+}
+
+static void expand_disk(FILE *out, const struct vmm_config *config, unsigned disk)
+{
+	(void)config;
+	fprintf(out, "%u", disk);
+}
+
+static void expand_disk_slot(FILE *out, const struct vmm_config *config, unsigned disk)
+{
+	(void)config;
+	fprintf(out, "0x%x", FIRST_DISK_SLOT + disk);
+}
+
+static void expand_disk_fd(FILE *out, const struct vmm_config *config, unsigned disk)
+{
+	(void)config;
+	fprintf(out, "%u", QEMU_FD_DISK + disk);
 }
 
 static const struct {
@@ -181,6 +225,9 @@ static const struct {
 	{ "mac", expand_mac, 0 },
 	{ "ipv6", expand_ipv6, 0 },
 	{ "cmdline", expand_cmdline, 0 },
+	{ "disk", expand_disk, 0 },
+	{ "disk_slot", expand_disk_slot, 0 },
+	{ "disk_fd", expand_disk_fd, 0 },
 	{ "console", NULL, QEMU_FD_CONSOLE },
 	{ "qmp", NULL, QEMU_FD_QMP },
 	{ "ram", NULL, QEMU_FD_RAM },
@@ -192,13 +239,14 @@ static const struct {
 	{ "initrd", NULL, QEMU_FD_INITRD },
 };
 
-static int expand_word(FILE *out, const char *word, size_t len, const struct vmm_config *config)
+static int expand_word(FILE *out, const char *word, size_t len, const struct vmm_config *config,
+		       unsigned disk)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
 		if (strlen(words[i].word) != len || memcmp(words[i].word, word, len))
 			continue;
 		if (words[i].expand)
-			words[i].expand(out, config);
+			words[i].expand(out, config, disk);
 		else
 			fprintf(out, "%d", words[i].fd);
 		return 0;
@@ -207,7 +255,8 @@ static int expand_word(FILE *out, const char *word, size_t len, const struct vmm
 }
 
 /* Replaces the {words} of a value. Return: 0 and *text (the caller's to free), or -errno. */
-static int expand_value(const char *value, const struct vmm_config *config, char **text)
+static int expand_value(const char *value, const struct vmm_config *config, unsigned disk,
+			char **text)
 {
 	size_t len;
 	FILE *out = open_memstream(text, &len);
@@ -223,7 +272,7 @@ static int expand_value(const char *value, const struct vmm_config *config, char
 		if (*value) {
 			size_t inside = strcspn(++value, "}");
 
-			ret = expand_word(out, value, inside, config);
+			ret = expand_word(out, value, inside, config, disk);
 			value += inside + 1;
 		}
 	}
@@ -239,7 +288,26 @@ static int expand_value(const char *value, const struct vmm_config *config, char
 static unsigned conditions(const struct vmm_config *config)
 {
 	return (config->clone ? CLONE : BOOT) | (config->tap_fd >= 0 ? NETWORK : 0) |
-	       (config->accel == VMM_ACCEL_KVM ? KVM : TCG);
+	       (config->accel == VMM_ACCEL_KVM ? KVM : TCG) | (config->kernel ? KERNEL : 0) |
+	       (config->initrd ? INITRD : 0) | (config->disk_count ? DISK : 0);
+}
+
+/* How often a row is there: once for each disk, if it is about disks. */
+static unsigned row_repeats(unsigned when, const struct vmm_config *config)
+{
+	return when & DISK ? config->disk_count : 1;
+}
+
+/* Appends an option with its value. Return: 0 or -errno. */
+static int add_row(char **argv, int *argc, size_t row, const struct vmm_config *config,
+		   unsigned disk)
+{
+	argv[*argc] = strdup(arguments[row].option);
+	if (!argv[(*argc)++])
+		return -ENOMEM;
+	if (!arguments[row].value)
+		return 0;
+	return expand_value(arguments[row].value, config, disk, &argv[(*argc)++]);
 }
 
 int command_build(const struct vmm_config *config, const char *program,
@@ -255,11 +323,8 @@ int command_build(const struct vmm_config *config, const char *program,
 	for (size_t i = 0; i < ARRAY_SIZE(arguments) && !ret; i++) {
 		if ((arguments[i].when & have) != arguments[i].when)
 			continue;
-		argv[argc] = strdup(arguments[i].option);
-		if (!argv[argc++])
-			ret = -ENOMEM;
-		else if (arguments[i].value)
-			ret = expand_value(arguments[i].value, config, &argv[argc++]);
+		for (unsigned k = 0; k < row_repeats(arguments[i].when, config) && !ret; k++)
+			ret = add_row(argv, &argc, i, config, k);
 	}
 	if (ret)
 		command_free(argv);

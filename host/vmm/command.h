@@ -20,10 +20,12 @@ enum qemu_fd {
 	QEMU_FD_TAP,
 	QEMU_FD_KERNEL,
 	QEMU_FD_INITRD,
+	QEMU_FD_DISK,	/* the first; the others follow */
+	QEMU_FD_LAST_DISK = QEMU_FD_DISK + VMM_MAX_DISKS - 1,
 	QEMU_FD_END
 };
 
-#define COMMAND_MAX_ARGS 96
+#define COMMAND_MAX_ARGS 128
 
 /*
  * Builds the command line of a VM: `argv` ends with a NULL, argv[0] is `program`. Return: the

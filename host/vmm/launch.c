@@ -71,8 +71,11 @@ static int check_config(struct build *b)
 		return fail(b, EINVAL, "a VM has 1 to %d CPUs, not %u", MAX_CPUS, c->cpus);
 	if (c->accel != VMM_ACCEL_KVM && c->accel != VMM_ACCEL_TCG)
 		return fail(b, EINVAL, "the accelerator was not chosen yet");
-	if (!c->shim || (!c->clone && (!c->kernel || !c->initrd)))
-		return fail(b, EINVAL, "the shim, the kernel or the initrd was not named");
+	if (!c->shim || (!c->clone && !c->kernel && !c->disk_count))
+		return fail(b, EINVAL, "the shim, or the kernel of a VM without a disk, was not named");
+	if (c->disk_count > VMM_MAX_DISKS)
+		return fail(b, EINVAL, "a VM has up to %u disks, not %u", VMM_MAX_DISKS,
+			    c->disk_count);
 	if (fstat(c->ram_fd, &st) || (uint64_t)st.st_size != c->ram_bytes)
 		return fail(b, EINVAL, "the file for the RAM is not %" PRIu64 " bytes long",
 			    c->ram_bytes);
@@ -153,9 +156,9 @@ static int open_files(struct build *b)
 	const struct vmm_config *c = b->config;
 	int ret = open_for_all(b, c->shim, QEMU_FD_SHIM);
 
-	if (!ret && !c->clone)
+	if (!ret && !c->clone && c->kernel)
 		ret = open_for_all(b, c->kernel, QEMU_FD_KERNEL);
-	if (!ret && !c->clone)
+	if (!ret && !c->clone && c->initrd)
 		ret = open_for_all(b, c->initrd, QEMU_FD_INITRD);
 	if (ret)
 		return ret;
@@ -249,6 +252,8 @@ static int build(struct build *b)
 	lend(b, QEMU_FD_AGENT, c->agent_fd);
 	lend(b, QEMU_FD_TAP, c->tap_fd);
 	lend(b, QEMU_FD_WINDOW, c->window_fd);
+	for (unsigned i = 0; i < c->disk_count; i++)
+		lend(b, QEMU_FD_DISK + i, c->disk_fds[i]);
 	return run(b);
 }
 

@@ -9,7 +9,7 @@
 
 struct event_base;
 
-#define SPAWN_MAX_FDS 16
+#define SPAWN_MAX_FDS 24
 
 struct spawn {
 	const char *path;

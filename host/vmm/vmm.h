@@ -27,6 +27,8 @@
 struct event_base;
 struct vmm;
 
+#define VMM_MAX_DISKS 4u
+
 enum vmm_accel { VMM_ACCEL_AUTO, VMM_ACCEL_KVM, VMM_ACCEL_TCG };
 enum vmm_state { VMM_STARTING, VMM_WAITING, VMM_RUNNING, VMM_PAUSED, VMM_ENDED };
 
@@ -54,7 +56,7 @@ struct vmm_config {
 	uint64_t ram_bytes;	/* multiple of 1 MiB */
 	unsigned cpus;		/* 1..64 */
 	uid_t uid;		/* user and group of the process */
-	const char *kernel;	/* opened here; QEMU gets descriptors */
+	const char *kernel;	/* opened here; QEMU gets descriptors. NULL: from the first disk */
 	const char *initrd;
 	bool ipv6;		/* the guest's kernel has it */
 	const char *cmdline;	/* added to the baseline that vmm needs (console, …) */
@@ -63,6 +65,8 @@ struct vmm_config {
 	int window_fd;		/* clone: memfd, mapped over the RAM (proto/uffd.h); -1: none */
 	uint64_t window_offset;	/* bytes, in the RAM */
 	uint64_t window_bytes;	/* of the memfd, from its start */
+	unsigned disk_count;	/* 0..VMM_MAX_DISKS, */
+	int disk_fds[VMM_MAX_DISKS];	/* each a connected socket with an NBD server behind it */
 	int tap_fd;		/* -1: no network */
 	uint8_t mac[6];
 	int xenstore_fd;	/* one end of a stream socketpair each: the other is the caller's */

@@ -18,6 +18,7 @@ cmd_main cmd_ticket, cmd_checkpoint, cmd_create, cmd_drop;  /* ticket.c */
 cmd_main cmd_result, cmd_set_result;			    /* result.c */
 cmd_main cmd_info, cmd_address;				    /* info.c */
 cmd_main cmd_run;					    /* run.c */
+cmd_main cmd_connect;					    /* connect.c */
 
 /* Parses a number min…max; otherwise says what is wrong with it, and ends with the usage. */
 unsigned cmd_number(struct argp_state *state, const char *what, const char *text, unsigned min,

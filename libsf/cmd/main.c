@@ -23,6 +23,7 @@ static const struct command {
 	{ "kill", cmd_kill, "end all clones" },
 	{ "info", cmd_info, "show who this VM is, and its tickets and clones" },
 	{ "address", cmd_address, "print the address of the parent or of a clone" },
+	{ "connect", cmd_connect, "connect standard input and output to a port of this VM" },
 	{ "set-result", cmd_set_result, "in a clone: give a file to the parent" },
 	{ "result", cmd_result, "in the parent: print what a clone gave" },
 	{ "ticket", cmd_ticket, "ask for room for clones, to be ready later" },

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "common/cleanup.h"
 #include "libsf/cmd/cmd.h"
@@ -14,11 +15,13 @@
 
 #define MAX_FAILED_STATUS 100 /* more failed jobs than that: one more */
 #define TICK_MS		  1000
+#define MAX_PROCS	  256
 
-enum long_option { OPTION_TAG = 256, OPTION_GROUP };
+enum long_option { OPTION_TAG = 256, OPTION_GROUP, OPTION_PROCS };
 
 struct run_options {
 	unsigned n; /* clones asked for; 0: one for each argument */
+	unsigned procs; /* of each clone, at a time; 0: as many as it has CPUs */
 	bool keep_order, tag, quiet;
 	const char *arg_file;
 	struct sf_hints hints;
@@ -65,7 +68,7 @@ static void take_command(struct run_options *o, struct argp_state *state, char *
 	if (rc)
 		argp_failure(state, EXIT_RUN_ERROR, -rc, "%s", o->arg_file ? o->arg_file : ":::");
 	if (!o->jobs.arguments && !o->arg_file)
-		o->jobs.count = o->n;
+		o->jobs.count = o->n * (o->procs ? o->procs : 1);
 	if (!o->jobs.arguments && !o->arg_file && !o->n)
 		argp_error(state,
 			   "say how many clones (-n N), or give arguments (::: or --arg-file)");
@@ -91,6 +94,9 @@ static error_t parse_run(int key, char *arg, struct argp_state *state)
 	case 'q':
 		o->quiet = true;
 		return 0;
+	case OPTION_PROCS:
+		o->procs = cmd_number(state, "--procs", arg, 1, MAX_PROCS);
+		return 0;
 	case OPTION_TAG:
 		o->tag = true;
 		return 0;
@@ -109,6 +115,9 @@ static error_t parse_run(int key, char *arg, struct argp_state *state)
 
 static const struct argp_option run_options[] = {
 	{ "clones", 'n', "N", 0, "use N clones (without arguments: do the command N times)", 0 },
+	{ "procs", OPTION_PROCS, "K", 0,
+	  "in each clone, up to K jobs at a time [its CPUs]; with -n and without arguments: do "
+	  "the command N x K times", 0 },
 	{ "arg-file", 'a', "FILE", 0, "each line of FILE (`-': standard input) is an argument", 0 },
 	{ "tag", OPTION_TAG, NULL, 0, "put the job's argument or number before each line", 0 },
 	{ "keep-order", 'k', NULL, 0, "print in the order of the jobs, not as they end", 0 },
@@ -244,7 +253,11 @@ static int see_home(const struct run_options *o, int ticket, unsigned clones)
 
 static int run(const struct run_options *o)
 {
-	unsigned n = o->n && o->n < o->jobs.count ? o->n : o->jobs.count;
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	unsigned procs = o->procs ? o->procs : cpus > 0 ? (unsigned)cpus : 1;
+	/* without a word about either, a clone for each job */
+	unsigned most = o->procs ? (o->jobs.count + procs - 1) / procs : o->jobs.count;
+	unsigned n = o->n && o->n < o->jobs.count ? o->n : most;
 	int ticket, granted, made, id;
 
 	if (n > 1024)
@@ -261,7 +274,8 @@ static int run(const struct run_options *o)
 	made = id < 0 ? -1 : sf_count();
 	if (id > 0) {
 		catch_signals(false);
-		work_in_clone(&o->jobs, (unsigned)id, made > id ? (unsigned)made : (unsigned)id);
+		work_in_clone(&o->jobs, (unsigned)id, made > id ? (unsigned)made : (unsigned)id,
+			      procs);
 	}
 	if (made < 1) {
 		cmd_error("run");

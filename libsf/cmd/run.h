@@ -74,8 +74,12 @@ const void *record_next(const void *data, size_t len, size_t *offset, struct rec
 
 /* ---- work.c ---- */
 
-/* In clone `clone` of `clones`: does its share of the jobs, gives the records home, ends the VM. */
-_Noreturn void work_in_clone(const struct jobs *jobs, unsigned clone, unsigned clones);
+/*
+ * In clone `clone` of `clones`: does its share of the jobs in up to `procs` processes at a time, gives
+ * the records home, ends the VM.
+ */
+_Noreturn void work_in_clone(const struct jobs *jobs, unsigned clone, unsigned clones,
+			     unsigned procs);
 
 /* Return: the clone that does a job. */
 static inline unsigned work_clone_of(unsigned job, unsigned clones)

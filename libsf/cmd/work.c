@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* `sf run` in a clone: doing jobs one after another, and keeping what they print. */
+/* `sf run` in a clone: doing jobs, one after another in each process, and keeping what they print. */
 #include "config.h"
 
 #include <errno.h>
@@ -24,6 +24,7 @@
 
 struct capture {
 	int memory; /* the records so far */
+	uint64_t limit; /* bytes there may be */
 	uint64_t bytes;
 	uint32_t job;
 	bool cut; /* the job printed more than there is room for */
@@ -32,7 +33,7 @@ struct capture {
 static void keep(struct capture *c, enum record_kind kind, const void *bytes, size_t len)
 {
 	/* a clone may have many jobs: each has its end sent, and what does not fit is cut */
-	if (c->bytes + len + sizeof(struct record) > AGENT_MAX_RESULT - CUT_RESERVE ||
+	if (c->bytes + len + sizeof(struct record) > c->limit - CUT_RESERVE ||
 	    record_write(c->memory, c->job, kind, bytes, len))
 		c->cut = true;
 	else
@@ -145,19 +146,87 @@ static void set_environment(unsigned clone, unsigned clones)
 		setenv("SF_ADDRESS", address, 1);
 }
 
-void work_in_clone(const struct jobs *jobs, unsigned clone, unsigned clones)
+/* One of a clone's processes, and what it leaves. */
+struct proc {
+	struct capture capture;
+	pid_t pid; /* 0: none */
+};
+
+/* Does every job from `first` on in steps of `step`. Return: the last status that is not 0. */
+static int do_jobs(struct capture *c, const struct jobs *jobs, unsigned first, unsigned step,
+		   unsigned clone)
+{
+	int status = 0;
+
+	for (unsigned job = first; job <= jobs->count; job += step) {
+		int job_status = do_job(c, jobs, job, clone);
+
+		status = job_status ? job_status : status;
+	}
+	return status;
+}
+
+/* Has jobs done by a process of its own. */
+static void proc_start(struct proc *p, const struct jobs *jobs, unsigned first, unsigned step,
+		       unsigned clone)
+{
+	p->pid = p->capture.memory < 0 ? -1 : fork();
+	if (!p->pid)
+		_exit(do_jobs(&p->capture, jobs, first, step, clone));
+}
+
+/* Waits for a process and puts its records behind those of the first. Return: as do_jobs(). */
+static int proc_collect(struct proc *p, struct capture *all)
+{
+	int status = p->pid > 0 ? wait_for(p->pid) : NOT_RUN;
+	char bytes[32768];
+	off_t at = 0;
+	ssize_t got;
+
+	while (p->capture.memory >= 0 &&
+	       (got = pread(p->capture.memory, bytes, sizeof(bytes), at)) > 0) {
+		at += got;
+		if (io_write_full(all->memory, bytes, (size_t)got))
+			return NOT_RUN;
+	}
+	cleanup_close(&p->capture.memory);
+	return status;
+}
+
+/* Job j of the clone's own goes to process (j - 1) mod `procs`; the first of them is this one. */
+static int do_share(struct capture *all, const struct jobs *jobs, unsigned clone, unsigned clones,
+		    unsigned procs)
+{
+	_cleanup_free_ struct proc *others = calloc(procs, sizeof(*others));
+	int status;
+
+	if (!others)
+		return NOT_RUN;
+	all->limit = AGENT_MAX_RESULT / procs;
+	for (unsigned i = 1; i < procs; i++) {
+		others[i].capture = (struct capture){ .memory = memfd_create("sf-run", MFD_CLOEXEC),
+						      .limit = all->limit };
+		proc_start(&others[i], jobs, clone + i * clones, procs * clones, clone);
+	}
+	status = do_jobs(all, jobs, clone, procs * clones, clone);
+	for (unsigned i = 1; i < procs; i++) {
+		int other = proc_collect(&others[i], all);
+
+		status = other ? other : status;
+	}
+	return status;
+}
+
+void work_in_clone(const struct jobs *jobs, unsigned clone, unsigned clones, unsigned procs)
 {
 	struct capture c = { .memory = memfd_create("sf-run", MFD_CLOEXEC) };
-	int status = 0;
+	unsigned own = clone <= jobs->count ? (jobs->count - clone) / clones + 1 : 1;
+	int status;
 
 	if (c.memory < 0)
 		sf_exit(NO_RESULT);
 	set_environment(clone, clones);
-	for (unsigned job = clone; job <= jobs->count; job += clones) {
-		int job_status = do_job(&c, jobs, job, clone);
-
-		status = job_status ? job_status : status;
-	}
+	status = do_share(&c, jobs, clone, clones, procs < own ? procs : own);
 	if (sf_set_result_fd(c.memory)) {
 		fprintf(stderr, "sf run: clone %u: %s\n", clone, sf_error());
 		status = NO_RESULT;

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Boots the guest image under a plain QEMU and speaks with its agent: boot-driver KERNEL INITRD
- * [CMDLINE]. Says on standard error how long it took to the agent's hello.
+ * Boots a guest under a plain QEMU and speaks with its agent: boot-driver KERNEL INITRD [DISK
+ * [CMDLINE]]. With a disk, that is what is tested; with a command line, that the system on it is
+ * well. Says on standard error how long it took to the
+ * agent's hello.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -28,19 +30,20 @@
 
 #define ROOM (1u << 20)
 
-static const char *kernel, *initrd, *cmdline = "";
+static const char *kernel, *initrd, *disk, *cmdline = "";
 static char out[ROOM], err[ROOM];
 static uint64_t started_ns;
 
 static void run_qemu(const struct guest *g, int port, int xs)
 {
-	char port_arg[64], xs_arg[64], append[512];
+	char port_arg[64], xs_arg[64], append[512], drive[512];
 
 	(void)g;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	snprintf(port_arg, sizeof(port_arg), "socket,id=agent,fd=%d", dup(port));
 	snprintf(xs_arg, sizeof(xs_arg), "socket,id=xenstore,fd=%d", dup(xs));
 	snprintf(append, sizeof(append), CMDLINE "%s", cmdline);
+	snprintf(drive, sizeof(drive), "file=%s,format=raw,if=none,id=disk,snapshot=on", disk);
 	execlp("qemu-system-x86_64", "qemu-system-x86_64", "-machine",
 	       "q35,vmport=off,smbus=off,sata=off,usb=off,graphics=off,smm=off,i8042=off", "-accel",
 	       "tcg,thread=multi", "-cpu", "Nehalem", "-m", "512M", "-nodefaults",
@@ -54,8 +57,10 @@ static void run_qemu(const struct guest *g, int port, int xs)
 	       "-object", "rng-builtin,id=random", "-device",
 	       "virtio-rng-pci,rng=random,disable-legacy=on",
 	       "-netdev", "user,id=net,restrict=on,ipv6=off", "-device",
-	       "virtio-net-pci,netdev=net,disable-legacy=on,romfile=", "-kernel", kernel,
-	       "-initrd", initrd, "-append", append, NULL);
+	       "virtio-net-pci,netdev=net,mac=46:00:00:00:00:63,disable-legacy=on,romfile=", "-kernel", kernel,
+	       "-initrd", initrd, "-append", append,
+	       disk ? "-drive" : NULL, drive, "-device",
+	       "virtio-blk-pci,drive=disk,disable-legacy=on", NULL);
 	perror("qemu-system-x86_64");
 }
 
@@ -273,9 +278,10 @@ static void it_becomes_a_clone(void)
 	CU_ASSERT_PTR_NOT_NULL(strstr(out, "inet 10.77.0.3/16"));
 	CU_ASSERT_PTR_NULL(strstr(out, "10.77.0.1/"));
 	shell(1, "cat /sys/class/net/eth0/address", "02:00:00:00:00:03\n");
-	shell(2, "ip route; ip neigh | sed 's/ ref.*//'",
+	/* busybox and iproute2 say it differently */
+	shell(2, "ip route | sed 's/ proto kernel//; s/  / /'; ip neigh | sed 's/ [rR][eE].*//'",
 	      "default via 10.77.255.254 dev eth0 \n"
-	      "10.77.0.0/16 dev eth0 scope link  src 10.77.0.3 \n"
+	      "10.77.0.0/16 dev eth0 scope link src 10.77.0.3 \n"
 	      "10.77.0.1 dev eth0 lladdr 02:00:00:00:00:01\n");
 	shell(3, "xenstore-read name", "a guest\n");
 }
@@ -289,6 +295,27 @@ static void the_agent_is_started_again(void)
 	guest_send(g, AGENT_RESUME, 0, 0, &resume, sizeof(resume));
 	CU_ASSERT_EQUAL(((const struct agent_status *)guest_expect(g, AGENT_RESUMED, 0))->value, 0);
 	shell(1, "echo again", "again\n");
+}
+
+static void without_a_disk_nothing_is_loaded_for_one(void)
+{
+	shell(1, "ls /sys/module | grep -cx -e ext4 -e virtio_blk; true", "0\n");
+}
+
+static void it_has_its_disk(void)
+{
+	shell(1, "mount /dev/vda /mnt && cat /mnt/hello", "hello\n");
+	shell(2, "echo written >/mnt/mine && umount /mnt && mount -o ro /dev/vda /mnt && "
+	      "cat /mnt/mine && umount /mnt", "written\n");
+}
+
+static void its_system_is_well(void)
+{
+	shell(1, "systemctl is-system-running --wait; systemctl --failed --no-legend", "running\n");
+	shell(2, "systemctl show -p ActiveState,NRestarts sf-agent; findmnt -no SOURCE /",
+	      "NRestarts=0\nActiveState=active\n/dev/vda1\n");
+	shell(3, "wc -c </etc/machine-id; findmnt -n /etc/machine-id; true", "33\n");
+	shell(4, "modinfo -n snowflock | grep -c /snowflock.ko", "1\n");
 }
 
 static void it_reboots(void)
@@ -312,20 +339,40 @@ int main(int argc, char **argv)
 		{ "its clock is right", its_clock_is_right },
 		{ "a program is put and runs", a_program_is_put_and_runs },
 		{ "xenstore-utils work", xenstore_utils_work },
+		{ "without a disk nothing is loaded for one",
+		  without_a_disk_nothing_is_loaded_for_one },
 		{ "idle costs little", idle_costs_little },
 		{ "it becomes a clone", it_becomes_a_clone },
 		{ "the agent is started again", the_agent_is_started_again },
 		{ "it reboots, which ends it", it_reboots },
 		CU_TEST_INFO_NULL
 	};
+	static const CU_TestInfo system_tests[] = {
+		{ "the guest boots", the_guest_boots },
+		{ "its system is well", its_system_is_well },
+		{ "it has its address", it_has_its_address },
+		{ "xenstore-utils work", xenstore_utils_work },
+		{ "it becomes a clone", it_becomes_a_clone },
+		{ "the agent is started again", the_agent_is_started_again },
+		{ "it reboots, which ends it", it_reboots },
+		CU_TEST_INFO_NULL
+	};
+	static const CU_TestInfo disk_tests[] = {
+		{ "the guest boots", the_guest_boots },
+		{ "it has its disk", it_has_its_disk },
+		{ "it reboots, which ends it", it_reboots },
+		CU_TEST_INFO_NULL
+	};
 
 	if (argc < 3) {
-		fprintf(stderr, "usage: boot-driver KERNEL INITRD [CMDLINE]\n");
+		fprintf(stderr, "usage: boot-driver KERNEL INITRD [DISK [CMDLINE]]\n");
 		return 2;
 	}
 	kernel = argv[1];
 	initrd = argv[2];
 	if (argc > 3)
-		cmdline = argv[3];
-	return run_suite("guest image", tests);
+		disk = argv[3];
+	if (argc > 4)
+		cmdline = argv[4];
+	return run_suite("guest image", argc > 4 ? system_tests : disk ? disk_tests : tests);
 }

@@ -58,7 +58,7 @@ static void test_sizes_and_operations(void)
 		CU_ASSERT_EQUAL(host_answer(&host, &answer), EINVAL);
 	}
 	CU_ASSERT_EQUAL(say_op(0, 3), EINVAL);
-	CU_ASSERT_EQUAL(say_op(MEMTAP_STATS + 1, 3), EINVAL);
+	CU_ASSERT_EQUAL(say_op(MEMTAP_LAYERS + 1, 3), EINVAL);
 	CU_ASSERT_EQUAL(say_op(UINT32_MAX, 3), EINVAL);
 	r[0].flags = 2;
 	CU_ASSERT_EQUAL(say(r[0], NULL, 0), EINVAL);

@@ -150,7 +150,7 @@ static bool is_left_out(enum thing thing, const struct memtap_request *r, uint8_
 static unsigned make_fds(struct fuzz_input *in, const struct memtap_request *r,
 			 int fds[MEM_CONTROL_FDS])
 {
-	static const enum thing right[][MEM_CONTROL_FDS + 1] = {
+	static const enum thing right[][THINGS] = {
 		[MEMTAP_INIT] = { THING_UDP, THING_GROUP, THINGS },
 		[MEMTAP_PARENT] = { THING_UFFD, THING_PAGES, THINGS },
 		[MEMTAP_FILE] = { THING_PAGES, THING_MAP, THINGS },
@@ -158,12 +158,14 @@ static unsigned make_fds(struct fuzz_input *in, const struct memtap_request *r,
 		[MEMTAP_BEGIN_LOCAL] = { THING_DEAD, THINGS },
 		[MEMTAP_CLONE] = { THING_UFFD, THING_WINDOW, THINGS },
 		[MEMTAP_CLONE_GONE ... MEMTAP_STATS] = { THINGS },
+		/* a map of blocks is as long as one of dead pages */
+		[MEMTAP_LAYERS] = { THING_PLACES, THING_PAGES, THING_PAGES, THING_DEAD, THINGS },
 	};
 	uint8_t how = fuzz_byte(in);
 	unsigned count = 0;
 
-	if (how % 16 == 1 || r->op < MEMTAP_INIT || r->op > MEMTAP_STATS) {
-		for (; count < how / 16 % (MEM_CONTROL_FDS + 1u); count++)
+	if (how % 16 == 1 || r->op < MEMTAP_INIT || r->op > MEMTAP_LAYERS) {
+		for (; count < how / 16; count++)
 			fds[count] = make_thing(fuzz_byte(in) % THINGS);
 		return count;
 	}
@@ -209,7 +211,7 @@ static void make_way(struct fuzz_input *in, struct memtap_request *r)
 
 static struct memtap_request make_request(struct fuzz_input *in, uint64_t base)
 {
-	struct memtap_request r = { .op = fuzz_byte(in) % (MEMTAP_STATS + 2), .base = base,
+	struct memtap_request r = { .op = fuzz_byte(in) % (MEMTAP_LAYERS + 2), .base = base,
 				    .bytes = RAM_BYTES };
 
 	r.file = fuzz_byte(in) % 8;
@@ -219,7 +221,10 @@ static struct memtap_request make_request(struct fuzz_input *in, uint64_t base)
 	r.flags = fuzz_byte(in) % 4 == 1;
 	if (fuzz_byte(in) % 2)
 		r.source = make_address(in, "::ffff:127.0.0.1", 9);
-	if (r.op == MEMTAP_ARM || r.op == MEMTAP_BEGIN || fuzz_byte(in) % 64 == 1)
+	if (r.op == MEMTAP_LAYERS)
+		r.vm = r.arg = 1;
+	if (r.op == MEMTAP_ARM || r.op == MEMTAP_BEGIN || r.op == MEMTAP_LAYERS ||
+	    fuzz_byte(in) % 64 == 1)
 		make_way(in, &r);
 	if (r.op == MEMTAP_CLONE && fuzz_byte(in) % 2) {
 		r.window_pages = WINDOW_PAGES;
@@ -247,7 +252,7 @@ static struct memtap_request make_request(struct fuzz_input *in, uint64_t base)
 static void one_message(struct memtap *m, struct fuzz_input *in, uint64_t base)
 {
 	struct memtap_request r = make_request(in, base);
-	int fds[MEM_CONTROL_FDS] = { -1, -1 };
+	int fds[MEM_CONTROL_FDS] = { 0 };
 	unsigned nfds = make_fds(in, &r, fds);
 	size_t len = fuzz_byte(in) % 32 == 1 ? fuzz_byte(in) % sizeof(r) : sizeof(r);
 	struct memtap_stats answer;
@@ -257,7 +262,7 @@ static void one_message(struct memtap *m, struct fuzz_input *in, uint64_t base)
 		abort();
 	if (answer.head.error < 0)
 		abort();
-	for (unsigned i = 0; i < MEM_CONTROL_FDS; i++) {
+	for (unsigned i = 0; i < nfds; i++) {
 		if (fds[i] >= 0)
 			abort();	/* neither taken nor closed */
 	}

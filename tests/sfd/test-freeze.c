@@ -38,6 +38,9 @@ struct world {
 	uint64_t op; /* of the last AGENT_QUIESCE, which had … */
 	bool may_hold;
 	bool held_port, held_xs;
+	disk_done *frozen[2]; /* by disk */
+	void *frozen_arg;
+	unsigned shared, tidied; /* disks */
 	unsigned saves, conts, arms, frames, settled;
 	uint64_t dead_bytes;	/* of the descriptor that came with the arming */
 	uint64_t first_dead;	/* word */
@@ -115,6 +118,71 @@ int pager_arm(struct pager *p, unsigned file, uint64_t snapshot,
 		CU_ASSERT_EQUAL(pread(dead_fd, &w->first_dead, 8, 0), 8);
 	}
 	return 0;
+}
+
+int pager_file_new(struct pager *p)
+{
+	(void)p;
+	return 3;
+}
+
+void pager_file_gone(struct pager *p, unsigned file)
+{
+	(void)p;
+	CU_ASSERT_EQUAL(file, 3);
+}
+
+int pager_layers(struct pager *p, unsigned file, uint64_t snapshot,
+		 const uint8_t key[MEMTAP_KEY_BYTES], const struct route *route,
+		 const struct disk_stack *stack)
+{
+	struct world *w = (struct world *)p;
+
+	(void)snapshot, (void)key;
+	CU_ASSERT(file == 3 && stack->count == 1 && !w->conts);
+	CU_ASSERT(route->nodes == 2 && !route->push_pages);
+	w->shared++;
+	return 0;
+}
+
+/* A disk is its number, from 1 on, in the world's place. */
+static struct world *the_world;
+
+int disk_prepare(struct disk *k)
+{
+	(void)k;
+	return 0;
+}
+
+int disk_freeze(struct disk *k, disk_done *done, void *arg)
+{
+	CU_ASSERT(the_world->saves && !the_world->conts);
+	the_world->frozen[(uintptr_t)k - 1] = done;
+	the_world->frozen_arg = arg;
+	return 0;
+}
+
+void disk_frozen(const struct disk *k, struct disk_stack *stack)
+{
+	(void)k;
+	stack->count = 1;
+}
+
+void disk_stack_fini(struct disk_stack *stack)
+{
+	stack->count = 0;
+}
+
+void disk_tidy(struct disk *k)
+{
+	(void)k;
+	CU_ASSERT(the_world->conts);
+	the_world->tidied++;
+}
+
+void disk_forget(struct disk *k, void *arg)
+{
+	(void)k, (void)arg;
 }
 
 void pager_forget(struct pager *p, void *arg)
@@ -263,7 +331,9 @@ static struct world *world_new(const struct agent_window *has, const struct agen
 	g->next_checkpoint = 1;
 	w->ticket = (struct ticket){ .guest = g, .number = 1, .children = w->children, .count = CLONES };
 	for (unsigned i = 0; i < CLONES; i++)
-		w->children[i] = (struct child){ .host = &the_hosts[i % 2], .pages_port = 9 };
+		w->children[i] = (struct child){ .host = &the_hosts[i % 2],
+						 .pages_port = 9,
+						 .disk_ports = { 7, 8 } };
 	w->ticket.window = *prepared;
 	return w;
 }
@@ -342,6 +412,26 @@ static void module_goes_on(struct world *w)
 
 	head.state = SFK_IDLE;
 	module_write(w, &head);
+}
+
+/* Its family has two disks. */
+static void world_add_disks(struct world *w)
+{
+	the_world = w;
+	w->family.daemon = &the_daemon;
+	w->family.disk_count = 2;
+	for (unsigned i = 0; i < 2; i++) {
+		w->family.disks[i].pager = (struct pager *)w;
+		w->guest.vm.disks[i] = (struct disk *)(uintptr_t)(i + 1);
+	}
+}
+
+static void disk_answers(struct world *w, unsigned disk, int error)
+{
+	disk_done *done = steal_ptr(&w->frozen[disk]);
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(done);
+	done(w->frozen_arg, error);
 }
 
 static void bell(struct world *w)
@@ -518,6 +608,51 @@ static void test_no_module(void)
 	CU_ASSERT(instant_fits(w->started, &w->ticket));
 	w->ticket.window = window;
 	CU_ASSERT_FALSE(instant_fits(w->started, &w->ticket));
+	world_free(w);
+}
+
+/* A guest with two disks, up to where it is saved. */
+static struct world *world_with_disks_saved(void)
+{
+	struct world *w = world_new(&none, &none);
+
+	world_add_disks(w);
+	freeze_begin(&w->guest, "1-0-x", &w->ticket);
+	loop();
+	agent_quiet(w, &none);
+	CU_ASSERT(!w->frozen[0] && !w->frozen[1]);
+	qemu_saved(w, 0);
+	CU_ASSERT(w->frozen[0] && w->frozen[1] && w->arms == 1);
+	return w;
+}
+
+/* It goes on when memory and both disks are frozen, whoever is last. */
+static void test_disks(void)
+{
+	struct world *w = world_with_disks_saved();
+
+	disk_answers(w, 1, 0);
+	memtap_armed(w, 0);
+	CU_ASSERT(!w->conts && !w->shared);
+	disk_answers(w, 0, 0);
+	CU_ASSERT(w->conts == 1 && w->shared == 2 && !w->tidied);
+	qemu_continued(w);
+	CU_ASSERT(over(w, "ok 0 3") && w->tidied == 2);
+	CU_ASSERT(w->started && w->started->disk_count == 2 && w->started->disk_ms >= 0);
+	world_free(w);
+}
+
+static void test_disk_cannot_freeze(void)
+{
+	struct world *w = world_with_disks_saved();
+
+	disk_answers(w, 0, -ENOSPC);
+	memtap_armed(w, 0);
+	CU_ASSERT(!w->conts);
+	disk_answers(w, 1, 0);
+	CU_ASSERT(w->conts == 1 && !w->shared);
+	qemu_continued(w);
+	CU_ASSERT(over(w, "a disk could not be frozen") && !w->started);
 	world_free(w);
 }
 
@@ -728,6 +863,8 @@ static const struct {
 	{ "it rings while it is stopped", test_rung_while_nobody_listened },
 	{ "a guest without the module", test_no_module },
 	{ "a checkpoint", test_checkpoint },
+	{ "a guest with two disks", test_disks },
+	{ "a disk that cannot be frozen", test_disk_cannot_freeze },
 	{ "another module than the ticket's", test_other_module },
 	{ "an agent that cannot hold", test_agent_cannot_hold },
 	{ "a window that is no memory", test_window_outside },

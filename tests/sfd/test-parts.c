@@ -473,15 +473,15 @@ static void test_route(void)
 	struct route r;
 
 	CU_ASSERT_EQUAL(distribution_of_all(&d), MC_TREE);
-	CU_ASSERT_EQUAL_FATAL(route_begin(&r, &d, 9, &one), 0);
+	CU_ASSERT_EQUAL_FATAL(route_begin(&r, &d, 9, &one, ROUTE_MEMORY), 0);
 	CU_ASSERT(r.mode == MC_MULTICAST && r.nodes == 3);
 	CU_ASSERT_EQUAL(memtap_at_address(&r.at[0]).s_addr, 2);
 	CU_ASSERT_EQUAL(route_find(&r, hosts[2].addr, 12), 2);
-	CU_ASSERT_EQUAL(route_add_ticket(&r, &d, &two), 0);
+	CU_ASSERT_EQUAL(route_add_ticket(&r, &d, &two, ROUTE_MEMORY), 0);
 	CU_ASSERT_EQUAL(route_find(&r, hosts[2].addr, 12), 2);
 	CU_ASSERT_EQUAL(route_find(&r, hosts[3].addr, 13), 3);
 	route_fini(&r);
-	CU_ASSERT_EQUAL_FATAL(route_begin(&r, &d, 9, NULL), 0); /* a checkpoint: for anybody */
+	CU_ASSERT_EQUAL_FATAL(route_begin(&r, &d, 9, NULL, ROUTE_MEMORY), 0); /* a checkpoint: for anybody */
 	CU_ASSERT(r.mode == MC_TREE && r.nodes == 1);
 	route_fini(&r);
 }

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <CUnit/Basic.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "host/vmm/command.h"
@@ -11,7 +12,7 @@
 static struct vmm_config config(bool clone)
 {
 	return (struct vmm_config){ .name = "a,b", .accel = VMM_ACCEL_TCG, .ram_bytes = 64u << 20,
-				    .cpus = 3, .cmdline = "answer=42,43", .clone = clone,
+				    .cpus = 3, .kernel = "vmlinuz", .cmdline = "answer=42,43", .clone = clone,
 				    .tap_fd = 9, .window_fd = -1, .mac = { 2, 0, 0, 0xab, 0, 1 } };
 }
 
@@ -147,6 +148,38 @@ static void rows_depend_on_what_a_vm_has(void)
 	command_free(argv);
 }
 
+/* Disks are where they are, and alike, in a parent and its clones. */
+static void disks_have_their_places(void)
+{
+	struct vmm_config c = config(false), clone = config(true);
+	char *argv[COMMAND_MAX_ARGS], *clones[COMMAND_MAX_ARGS];
+
+	c.kernel = NULL;
+	c.disk_count = clone.disk_count = VMM_MAX_DISKS;
+	CU_ASSERT_TRUE_FATAL(command_build(&c, "qemu", argv) > 0);
+	CU_ASSERT_TRUE_FATAL(command_build(&clone, "qemu", clones) > 0);
+	for (unsigned i = 0; i < VMM_MAX_DISKS; i++) {
+		char device[64], place[32];
+		const char *found, *of_clone;
+
+		snprintf(device, sizeof(device), "virtio-blk-pci,id=disk%u,", i);
+		snprintf(place, sizeof(place), ",addr=0x%x,", 5 + i);
+		found = value(argv, "-device", device);
+		of_clone = value(clones, "-device", device);
+		CU_ASSERT_TRUE_FATAL(found && of_clone);
+		CU_ASSERT_PTR_NOT_NULL(strstr(found, place));
+		CU_ASSERT_PTR_NOT_NULL(strstr(found, ",cyls="));
+		CU_ASSERT_STRING_EQUAL(found, of_clone);
+	}
+	CU_ASSERT_FALSE(has(argv, "-kernel"));	/* the BIOS finds one on the first disk */
+	command_free(argv);
+	command_free(clones);
+	c.kernel = "vmlinuz";
+	CU_ASSERT_TRUE_FATAL(command_build(&c, "qemu", argv) > 0);
+	CU_ASSERT_TRUE(has(argv, "-kernel") && !has(argv, "-initrd"));
+	command_free(argv);
+}
+
 int main(void)
 {
 	CU_pSuite suite;
@@ -160,6 +193,7 @@ int main(void)
 	CU_ADD_TEST(suite, a_booting_vm_has_a_kernel_and_shared_ram);
 	CU_ADD_TEST(suite, a_clone_waits_with_private_ram_and_the_same_devices);
 	CU_ADD_TEST(suite, rows_depend_on_what_a_vm_has);
+	CU_ADD_TEST(suite, disks_have_their_places);
 	CU_basic_set_mode(CU_BRM_VERBOSE);
 	CU_basic_run_tests();
 	failed = CU_get_number_of_failures();

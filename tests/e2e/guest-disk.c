@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * In the guest: what disks are in clones.
+ *
+ *   guest-disk instant N       a count goes to memory and to the disk, through a clone
+ *   guest-disk chain N         N clones in a row, something written before each
+ *   guest-disk own N           what each clone writes is its own
+ *   guest-disk read N MB       each clone reads what the parent wrote
+ *
+ * Everything goes past the guest's page cache: what is read comes from the disk.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <sf.h>
+
+#define DISK  "/dev/vda"
+#define BLOCK 4096u
+#define RING  1024u /* blocks that `instant` writes, over and over */
+
+static int disk;
+
+static _Noreturn void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static _Noreturn void fail(const char *format, ...)
+{
+	va_list args;
+
+	fprintf(stderr, "VM %d: ", sf_id());
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+	if (sf_id() > 0)
+		sf_exit(2);
+	exit(1);
+}
+
+/* A block for each thread that needs one, as O_DIRECT wants it. */
+static uint64_t *block_new(void)
+{
+	void *page = NULL;
+
+	if (posix_memalign(&page, BLOCK, BLOCK))
+		fail("no memory");
+	return page;
+}
+
+static void block_write(uint64_t *page, uint64_t block, uint64_t value)
+{
+	for (unsigned i = 0; i < BLOCK / 8; i++)
+		page[i] = value;
+	if (pwrite(disk, page, BLOCK, (off_t)(block * BLOCK)) != BLOCK)
+		fail("block %llu not written: %s", (unsigned long long)block, strerror(errno));
+}
+
+/* Return: what was written there; it must be whole. */
+static uint64_t block_read(uint64_t *page, uint64_t block)
+{
+	if (pread(disk, page, BLOCK, (off_t)(block * BLOCK)) != BLOCK)
+		fail("block %llu not read: %s", (unsigned long long)block, strerror(errno));
+	for (unsigned i = 1; i < BLOCK / 8; i++) {
+		if (page[i] != page[0])
+			fail("block %llu is in parts", (unsigned long long)block);
+	}
+	return page[0];
+}
+
+static void expect(uint64_t *page, uint64_t block, uint64_t value)
+{
+	uint64_t found = block_read(page, block);
+
+	if (found != value)
+		fail("block %llu is %llu instead of %llu", (unsigned long long)block,
+		     (unsigned long long)found, (unsigned long long)value);
+}
+
+/* Return: 0 in the parent, else a clone's ID; all that were asked for are there. */
+static int clone_all(unsigned n)
+{
+	int id = sf_clone(n);
+
+	if (id < 0)
+		fail("%s", sf_error());
+	if (!id && (unsigned)sf_count() != n)
+		fail("%d clones instead of %u", sf_count(), n);
+	return id;
+}
+
+static void join_all(unsigned n)
+{
+	if (sf_join())
+		fail("%s", sf_error());
+	for (unsigned id = 1; id <= n; id++) {
+		struct sf_status status;
+
+		if (sf_status(id, &status) || status.state != SF_STATE_EXITED || status.status)
+			fail("clone %u: state %d, status %d, %s", id, (int)status.state,
+			     status.status, status.reason);
+	}
+}
+
+/* ---- instant ---- */
+
+static _Atomic uint64_t begun, done; /* the count that is being written, that was */
+static atomic_bool stop;
+
+/* Counts, each count in memory, on the disk, and in memory again. */
+static void *count_on(void *unused)
+{
+	uint64_t *page = block_new();
+
+	while (!stop) {
+		uint64_t next = begun + 1;
+
+		begun = next;
+		block_write(page, next % RING, next);
+		done = next;
+	}
+	free(page);
+	return unused;
+}
+
+/*
+ * Every count that memory knows to be on the disk is there; none that it does not know of is: the
+ * block that would have it has the one of the round before.
+ */
+static void compare(void)
+{
+	uint64_t *page = block_new();
+
+	for (uint64_t count = done + RING; count > done; count--) {
+		uint64_t found = block_read(page, count % RING);
+
+		if (found > begun)
+			fail("the disk is of a later instant: %llu of %llu",
+			     (unsigned long long)found, (unsigned long long)begun);
+		if (found != count - RING && found != count)
+			fail("the disk is of an earlier instant: %llu instead of %llu",
+			     (unsigned long long)found, (unsigned long long)(count - RING));
+	}
+	free(page);
+}
+
+static void instant(unsigned n)
+{
+	pthread_t counter;
+	int id;
+
+	if (pthread_create(&counter, NULL, count_on, NULL))
+		fail("no thread");
+	while (done < 2 * RING)
+		usleep(1000);
+	id = clone_all(n);
+	if (id) {
+		stop = true; /* it runs here as well */
+		pthread_join(counter, NULL);
+		compare();
+		sf_exit(0);
+	}
+	join_all(n);
+	stop = true;
+	pthread_join(counter, NULL);
+	compare();
+}
+
+/* ---- chain ---- */
+
+static void check_chain(uint64_t *page, uint64_t written, unsigned all)
+{
+	expect(page, 0, written);
+	for (uint64_t block = 1; block <= all; block++)
+		expect(page, block, block <= written ? block : 0);
+}
+
+static void chain(unsigned n)
+{
+	uint64_t *page = block_new();
+
+	for (uint64_t round = 1; round <= n; round++) {
+		block_write(page, round, round);
+		block_write(page, 0, round);
+		if (clone_all(1)) {
+			check_chain(page, round, n);
+			block_write(page, 0, ~0ull);
+			block_write(page, round + 1, ~0ull);
+			expect(page, 0, ~0ull);
+			sf_exit(0);
+		}
+		join_all(1);
+	}
+	check_chain(page, n, n);
+	free(page);
+}
+
+/* ---- own ---- */
+
+static void own(unsigned n)
+{
+	uint64_t *page = block_new();
+	int id;
+
+	block_write(page, 0, 7);
+	id = clone_all(n);
+	if (id) {
+		expect(page, 0, 7);
+		block_write(page, 0, 1000 + (uint64_t)id);
+		block_write(page, (uint64_t)id, 1000 + (uint64_t)id);
+		expect(page, 0, 1000 + (uint64_t)id);
+		for (unsigned other = 1; other <= n; other++)
+			expect(page, other, other == (unsigned)id ? 1000 + other : 0);
+		sf_exit(0);
+	}
+	join_all(n);
+	expect(page, 0, 7);
+	for (unsigned other = 1; other <= n; other++)
+		expect(page, other, 0);
+	free(page);
+}
+
+/* ---- read ---- */
+
+static void read_all(unsigned n, unsigned megabytes)
+{
+	uint64_t blocks = (uint64_t)megabytes << 8, *page = block_new();
+
+	for (uint64_t block = 0; block < blocks; block++)
+		block_write(page, block, block + 1);
+	if (clone_all(n)) {
+		for (uint64_t block = 0; block < blocks; block++)
+			expect(page, block, block + 1);
+		sf_exit(0);
+	}
+	for (uint64_t block = 0; block < blocks; block++)
+		block_write(page, block, ~block);
+	join_all(n);
+	free(page);
+}
+
+int main(int argc, char **argv)
+{
+	const char *what = argc > 2 ? argv[1] : "";
+	unsigned n = argc > 2 ? (unsigned)atoi(argv[2]) : 0;
+
+	disk = open(DISK, O_RDWR | O_DIRECT | O_CLOEXEC);
+	if (disk < 0)
+		fail("%s: %s", DISK, strerror(errno));
+	if (!strcmp(what, "instant"))
+		instant(n);
+	else if (!strcmp(what, "chain"))
+		chain(n);
+	else if (!strcmp(what, "own"))
+		own(n);
+	else if (!strcmp(what, "read") && argc > 3)
+		read_all(n, (unsigned)atoi(argv[3]));
+	else
+		fail("what?");
+	puts("all right");
+	return 0;
+}
