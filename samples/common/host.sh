@@ -10,6 +10,10 @@
 #	compare RESULT WORKER [SIZE]    all the rest: compare.sh says what a worker is. RESULT names
 #	                                the file that keeps its output, SIZE the memory of the VM
 #
+# With RECIPE in the environment nothing is run: the worker and the options are printed.
+#
+# SAMPLE_CLUSTER is another name for the cluster than the sample's.
+#
 # SFCTL names the program that was built, OUT a folder for what is left to read.
 set -u
 : "${SFCTL:?}" "${OUT:?}"
@@ -23,7 +27,7 @@ mkdir -p "$OUT" || exit 1
 
 say() { printf '%s\n' "$*"; }
 die() { printf '%s: %s\n' "$sample" "$*" >&2; exit 1; }
-sfctl() { "$SFCTL" --cluster "$sample" "$@"; }
+sfctl() { "$SFCTL" --cluster "${SAMPLE_CLUSTER:-$sample}" "$@"; }
 
 need() {
 	local package=$1 file
@@ -80,6 +84,10 @@ compare() {
 	local result=$1 worker=$2 memory=${3-512M}
 
 	all_there
+	if [ -n "${RECIPE-}" ]; then
+		printf '%s\n' recipe "$worker" ${options[@]+"${options[@]}"}
+		exit
+	fi
 	introduce
 	trap finish EXIT
 	trap interrupted INT TERM HUP
