@@ -61,18 +61,24 @@ struct disk {
 	struct disk_stack stack; /* the top is the last one */
 	unsigned foreign;	 /* of these, from the bottom: layers another VM made */
 	struct disk_layer *spare;
-	bool merging, exporting;
-	struct demand *after_merge; /* an export that waits */
+	bool busy;		/* with a merge or a copy: one at a time */
+	bool exporting;		/* somebody waits for a copy */
+	struct demand *waiting; /* it, until the disk is not busy any more */
 	void (*ended)(void *arg, const char *why);
 	void *arg;
 };
 
 /* ---- asking ---- */
 
-static void demand_free(struct demand *q)
+static void demand_drop_fds(struct demand *q)
 {
 	while (q->nfds)
 		close(q->fds[--q->nfds]);
+}
+
+static void demand_free(struct demand *q)
+{
+	demand_drop_fds(q);
 	layer_put(q->merged);
 	free(q);
 }
@@ -101,6 +107,8 @@ static void disk_flush(struct disk *k)
 {
 	struct demand *q;
 
+	if (!k->pid)
+		return;
 	TAILQ_FOREACH(q, &k->demands, entry) {
 		int rc;
 
@@ -118,6 +126,7 @@ static void disk_flush(struct disk *k)
 			return;
 		}
 		q->sent = true;
+		demand_drop_fds(q);
 	}
 }
 
@@ -158,7 +167,9 @@ static void disk_answered(struct disk *k, const struct vdisk_reply *reply, int f
 		return;
 	}
 	TAILQ_REMOVE(&k->demands, q, entry);
-	if (reply->error)
+	if (reply->error == ECANCELED)
+		log_info("%s: a copy was given up", k->name);
+	else if (reply->error)
 		log_warn("%s: request %u failed: %s", k->name, reply->op, strerror(reply->error));
 	if (q->answered)
 		q->answered(k, q, reply, fd);
@@ -387,8 +398,8 @@ void disk_stop(struct disk *k)
 		TAILQ_REMOVE(&k->demands, q, entry);
 		demand_free(q);
 	}
-	if (k->after_merge)
-		demand_free(k->after_merge);
+	if (k->waiting)
+		demand_free(k->waiting);
 	disk_stack_fini(&k->stack);
 	layer_put(k->spare);
 	free(k);
@@ -484,15 +495,21 @@ void disk_frozen(const struct disk *k, struct disk_stack *stack)
 
 /* ---- in the background ---- */
 
+/* A merge or copy is over: who waited for that has its turn. */
+static void job_ended(struct disk *k)
+{
+	k->busy = k->waiting;
+	if (k->waiting)
+		disk_ask(k, steal_ptr(&k->waiting));
+}
+
 /* The layers from the ground up to below those that came meanwhile are one now. */
 static void merged(struct disk *k, struct demand *q, const struct vdisk_reply *reply, int fd)
 {
 	struct disk_stack *s = &k->stack;
 	unsigned count = q->request.count;
-	struct demand *waiting = steal_ptr(&k->after_merge);
 
 	cleanup_close(&fd);
-	k->merging = false;
 	if (!reply->error) {
 		for (unsigned i = 0; i < count; i++)
 			layer_put(s->layers[i]);
@@ -501,13 +518,12 @@ static void merged(struct disk *k, struct demand *q, const struct vdisk_reply *r
 			(s->count - count) * sizeof(s->layers[0]));
 		s->count -= count - 1;
 		k->foreign = 0;
+		if (k->waiting)
+			k->waiting->request.count -= count - 1;
 		log_debug("%s: %u layers merged in %llu ms", k->name, count,
 			  (unsigned long long)reply->elapsed_ns / 1000000);
 	}
-	if (!waiting)
-		return;
-	waiting->request.count = s->count; /* the ground, and all but the top */
-	disk_ask(k, waiting);
+	job_ended(k);
 }
 
 void disk_tidy(struct disk *k)
@@ -516,7 +532,7 @@ void disk_tidy(struct disk *k)
 	struct disk_layer *layer;
 	struct demand *q;
 
-	if (k->merging || k->exporting || !k->pid || frozen <= DISK_MAX_FROZEN ||
+	if (k->busy || !k->pid || frozen <= DISK_MAX_FROZEN ||
 	    layer_new(k->daemon, k->bytes, &layer))
 		return;
 	q = demand_new(VDISK_MERGE, layer->file, layer->map);
@@ -528,7 +544,7 @@ void disk_tidy(struct disk *k)
 	q->request.count = frozen;
 	q->merged = layer;
 	q->answered = merged;
-	k->merging = true;
+	k->busy = true;
 	disk_ask(k, q);
 }
 
@@ -537,7 +553,8 @@ static void exported(struct disk *k, struct demand *q, const struct vdisk_reply 
 	(void)q;
 	(void)reply;
 	cleanup_close(&fd);
-	k->exporting = false;
+	k->exporting = k->waiting; /* else it was this one */
+	job_ended(k);
 	disk_tidy(k);
 }
 
@@ -560,25 +577,43 @@ int disk_export(struct disk *k, int file, void (*progress)(void *arg, uint64_t b
 	q->arg = arg;
 	q->request.count = k->stack.count; /* the ground, and all but the top */
 	k->exporting = true;
-	if (k->merging)
-		k->after_merge = q;
+	if (k->busy)
+		k->waiting = q;
 	else
 		disk_ask(k, q);
+	k->busy = true;
 	return 0;
+}
+
+/* Nobody waits for the copy: it ends soon, and another may be asked for now. */
+static void cancel_copy(struct disk *k)
+{
+	struct demand *q = demand_new(VDISK_CANCEL, -1, -1);
+
+	k->exporting = false;
+	if (q)
+		disk_ask(k, q);
 }
 
 void disk_forget(struct disk *k, void *arg)
 {
+	bool copies = false;
 	struct demand *q;
 
-	if (k->after_merge && k->after_merge->arg == arg)
-		k->after_merge->done = NULL, k->after_merge->progress = NULL;
+	if (k->waiting && k->waiting->arg == arg) {
+		demand_free(steal_ptr(&k->waiting));
+		k->exporting = false;
+	}
 	TAILQ_FOREACH(q, &k->demands, entry) {
 		if (q->arg != arg)
 			continue;
+		copies |= q->request.op == VDISK_COPY;
 		q->done = NULL;
 		q->progress = NULL;
+		q->arg = NULL;
 	}
+	if (copies)
+		cancel_copy(k);
 }
 
 /* ---- what is told of it ---- */
