@@ -19,6 +19,7 @@ import time
 
 import allocate
 import baselines
+import disks
 import distribution
 import measure
 import qemu
@@ -41,6 +42,9 @@ ALL = (
     distribution.streams,
     distribution.fault_times,
     distribution.tool,
+    disks.freezing,
+    disks.reading,
+    disks.rates,
 )
 
 
