@@ -19,6 +19,7 @@ import time
 
 import allocate
 import baselines
+import disks
 import distribution
 import measure
 import qemu
@@ -42,6 +43,9 @@ ALL = (
     distribution.compression,
     distribution.fault_times,
     distribution.tool,
+    disks.freezing,
+    disks.reading,
+    disks.rates,
 )
 
 

@@ -53,14 +53,15 @@ class Cluster:
     def _run_options(self, mem_mib, *options):
         return ["run", "--quiet", "--no-stdin", "--mem", f"{mem_mib}M", *options, "--"]
 
-    def run(self, program, *args, mem_mib, puts=(), shell=None):
+    def run(self, program, *args, mem_mib, puts=(), shell=None, options=()):
         """Runs a program in a new VM, or a shell command that runs it; `puts`: more files and where
-        to. Returns the record's operations and the output."""
+        to; `options` of sfctl run. Returns the record's operations and the output."""
         name = os.path.basename(program)
         with tempfile.TemporaryDirectory(prefix="sf-bench.") as folder:
             record = f"{folder}/record.json"
             more = [word for path, to in puts for word in ("--put", f"{path}:{to}")]
-            options = self._run_options(mem_mib, "--put", program, *more, "--json", record)
+            options = self._run_options(mem_mib, "--put", program, *more, "--json", record,
+                                        *options)
             command = ["sh", "-c", shell] if shell else [f"./{name}", *map(str, args)]
             done = self._sfctl(*options, *command, timeout=RUN_TIMEOUT_S)
             if done.returncode:

@@ -65,6 +65,8 @@ enum vdisk_op {
 	 */
 	VDISK_COPY,
 	VDISK_STATS,
+	/* Nobody wants the VDISK_COPY under way: it is answered soon, with ECANCELED or done. */
+	VDISK_CANCEL,
 };
 
 struct vdisk_request {

@@ -108,11 +108,14 @@ static void tell_ticket(struct run_progress *progress, const json_t *event)
 
 static void tell_cloned(struct run_progress *progress, const json_t *event)
 {
-	char ms[TEXT_BYTES], bytes[TEXT_BYTES];
+	char ms[TEXT_BYTES], bytes[TEXT_BYTES], disk_ms[TEXT_BYTES], disks[TEXT_BYTES + 32] = "";
 
-	run_progress_line(progress, "cloned: parent paused for %s, descriptor %s",
+	if (json_is_number(json_object_get(event, "disk_ms")))
+		snprintf(disks, sizeof(disks), ", disks frozen within %s",
+			 span(event, "disk_ms", disk_ms));
+	run_progress_line(progress, "cloned: parent paused for %s, descriptor %s%s",
 			  span(event, "pause_ms", ms),
-			  size_text((uint64_t)number(event, "descriptor_bytes"), bytes));
+			  size_text((uint64_t)number(event, "descriptor_bytes"), bytes), disks);
 }
 
 /* Told together with "answered", or with the end if it never answers. */

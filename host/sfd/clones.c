@@ -205,7 +205,7 @@ static bool start_fits(const struct lot *lot, const struct start *s)
 {
 	struct agent_window held = { .gfn = s->head.gfn, .pages = s->head.pages };
 
-	return window_same(&held, &lot->window) && s->disk_count == lot->family->disk_count &&
+	return window_same(&held, &lot->window) &&
 	       (!s->dead_bytes || s->dead_bytes == window_dead_bytes(lot->family->ram_bytes));
 }
 
@@ -235,6 +235,11 @@ static int lot_start(struct lot *lot, struct start *s, char why[WHY_BYTES])
 	if (lot->started || lot->reserving) {
 		snprintf(why, WHY_BYTES, "ticket %u has been started, or is not ready", s->ticket);
 		return -EBUSY;
+	}
+	if (s->disk_count != lot->family->disk_count) {
+		snprintf(why, WHY_BYTES, "a start with %u disks, of a family that has %u",
+			 s->disk_count, lot->family->disk_count);
+		return -EINVAL;
 	}
 	if (!start_fits(lot, s)) {
 		snprintf(why, WHY_BYTES,

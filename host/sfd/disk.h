@@ -75,7 +75,8 @@ void disk_tidy(struct disk *disk);
 
 /*
  * Writes the disk, as it is now, into `file` (borrowed; empty). `progress` now and then. Waits for
- * a merge that is under way. Return: 0 or -errno; -EBUSY: another export is under way.
+ * a merge that is under way. disk_forget() ends it. Return: 0 or -errno; -EBUSY: another export is
+ * under way.
  */
 int disk_export(struct disk *disk, int file, void (*progress)(void *arg, uint64_t bytes),
 		disk_done *done, void *arg);

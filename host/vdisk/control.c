@@ -83,7 +83,7 @@ static struct answer answer_to(const struct vdisk_request *r, int error, uint64_
 /* ── jobs ── */
 
 static pthread_mutex_t job_lock = PTHREAD_MUTEX_INITIALIZER;
-static bool job_runs;		/* under job_lock */
+static bool job_runs, job_unwanted;	/* under job_lock */
 
 static bool job_begin(void)
 {
@@ -91,6 +91,8 @@ static bool job_begin(void)
 
 	pthread_mutex_lock(&job_lock);
 	begun = !job_runs;
+	if (begun)
+		job_unwanted = false;
 	job_runs = true;
 	pthread_mutex_unlock(&job_lock);
 	return begun;
@@ -101,6 +103,23 @@ static void job_end(void)
 	pthread_mutex_lock(&job_lock);
 	job_runs = false;
 	pthread_mutex_unlock(&job_lock);
+}
+
+static void job_cancel(void)
+{
+	pthread_mutex_lock(&job_lock);
+	job_unwanted = true;
+	pthread_mutex_unlock(&job_lock);
+}
+
+static bool job_is_wanted(void)
+{
+	bool wanted;
+
+	pthread_mutex_lock(&job_lock);
+	wanted = !job_unwanted;
+	pthread_mutex_unlock(&job_lock);
+	return wanted;
 }
 
 static void job_free(struct job *job)
@@ -124,19 +143,22 @@ static int job_merge(struct job *job, struct answer *answer)
 	return error;
 }
 
-static void job_progress(void *arg, uint64_t done_bytes)
+static bool job_progress(void *arg, uint64_t done_bytes)
 {
 	struct job *job = arg;
 	uint64_t now_ns = io_now_ns();
 	struct answer answer;
 
+	if (!job_is_wanted())
+		return false;
 	if (now_ns - job->told_ns < VDISK_PROGRESS_NS)
-		return;
+		return true;
 	job->told_ns = now_ns;
 	answer = answer_to(&job->request, -EINPROGRESS, job->start_ns);
 	answer.reply.base = done_bytes;
 	answer.reply.bytes = stack_bytes(job->disk->stack);
 	answer_send(job->disk, &answer);
+	return true;
 }
 
 static int job_copy(struct job *job, struct answer *answer)
@@ -354,6 +376,17 @@ static int handle_stats(struct disk *disk, const struct vdisk_request *r, const 
 	return 0;
 }
 
+static int handle_cancel(struct disk *disk, const struct vdisk_request *r, const int *fds,
+			 struct answer *answer)
+{
+	(void)disk;
+	(void)r;
+	(void)fds;
+	(void)answer;
+	job_cancel();
+	return 0;
+}
+
 static const struct {
 	const char *name;
 	handler *handle;
@@ -366,8 +399,9 @@ static const struct {
 	[VDISK_MERGE] = { "merge", handle_merge, 2 },
 	[VDISK_COPY] = { "copy", handle_copy, 1 },
 	[VDISK_STATS] = { "stats", handle_stats, 0 },
+	[VDISK_CANCEL] = { "cancel", handle_cancel, 0 },
 };
-_Static_assert(ARRAY_SIZE(messages) == VDISK_STATS + 1, "a row for each message");
+_Static_assert(ARRAY_SIZE(messages) == VDISK_CANCEL + 1, "a row for each message");
 
 static bool takes_layers(uint32_t op)
 {
@@ -376,7 +410,7 @@ static bool takes_layers(uint32_t op)
 
 static int judge(const struct vdisk_request *r, size_t len, unsigned nfds)
 {
-	if (len != sizeof(*r) || r->op < VDISK_BASE || r->op > VDISK_STATS)
+	if (len != sizeof(*r) || r->op < VDISK_BASE || r->op > VDISK_CANCEL)
 		return -EINVAL;
 	if (nfds != messages[r->op].fds || (!takes_layers(r->op) && (r->first || r->count)))
 		return -EINVAL;

@@ -81,7 +81,8 @@ int vdisk_copy(const struct layer *const layers[], unsigned count, uint64_t byte
 			if (!error)
 				error = put(file, block, run, chunk);
 		}
-		progress(arg, (block + run) * VDISK_BLOCK_BYTES);
+		if (!error && !progress(arg, (block + run) * VDISK_BLOCK_BYTES))
+			error = -ECANCELED;
 	}
 	return error;
 }

@@ -11,13 +11,13 @@
  */
 int vdisk_merge(const struct layer *const layers[], unsigned count, struct layer *into);
 
-/* Is called now and then: so many bytes of the disk are done. */
-typedef void vdisk_progress(void *arg, uint64_t done_bytes);
+/* Is called now and then: so many bytes of the disk are done. Return: false to end it. */
+typedef bool vdisk_progress(void *arg, uint64_t done_bytes);
 
 /*
  * Writes a disk of `bytes` as a raw image into an empty file; what is zeros becomes holes. It is
  * not synced: that is for who gives the image a name. Return: 0; -EINVAL if it is not an empty
- * file; -errno.
+ * file; -ECANCELED if `progress` ended it; -errno.
  */
 int vdisk_copy(const struct layer *const layers[], unsigned count, uint64_t bytes, int file,
 	       vdisk_progress *progress, void *arg);

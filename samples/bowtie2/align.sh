@@ -4,7 +4,7 @@
 # See compare.sh.
 set -eu -o pipefail
 cd /data
-pairs=10000
+pairs=${PAIRS:-10000}
 
 # The pairs from number $1 (0 is the first) to number $2 - 1, as records of SAM. The index is
 # mapped, not read: it is in the page cache, in a clone as well.

@@ -13,7 +13,7 @@ from typing import Dict, List, NamedTuple
 import snowflock
 
 GENES = "/data/16s.fa"
-FAMILIES = 16  # so many …
+FAMILIES = int(os.environ.get("FAMILIES", "16"))  # so many …
 MEMBERS = 4  # … of which the set has so many genes
 
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # In the VM: renders a picture, here (0) or in N clones, each a band of it. See compare.sh.
 set -eu
-width=384
+width=${WIDTH:-384}
 height=256
 block=32	# POV-Ray renders in squares of so many pixels: bands of whole ones have no seams
 

@@ -3,6 +3,8 @@
  * In the guest: what disks are in clones.
  *
  *   guest-disk instant N       a count goes to memory and to the disk, through a clone
+ *   guest-disk checkpoint N    N clones of an instant long past, twice
+ *   guest-disk full N          N clones, and writing, while the host has no room; then again
  *   guest-disk chain N         N clones in a row, something written before each
  *   guest-disk own N           what each clone writes is its own
  *   guest-disk read N MB       each clone reads what the parent wrote
@@ -23,9 +25,10 @@
 
 #include <sf.h>
 
-#define DISK  "/dev/vda"
-#define BLOCK 4096u
-#define RING  1024u /* blocks that `instant` writes, over and over */
+#define DISK	"/dev/vda"
+#define BLOCK	4096u
+#define RING	1024u /* blocks that `instant` writes, over and over */
+#define PAST	64u   /* blocks that `checkpoint` writes */
 
 static int disk;
 
@@ -245,20 +248,131 @@ static void read_all(unsigned n, unsigned megabytes)
 	free(page);
 }
 
+/* ---- checkpoint ---- */
+
+static void fill(uint64_t *page, uint64_t value)
+{
+	for (uint64_t block = 0; block < PAST; block++)
+		block_write(page, block, value);
+}
+
+static void expect_all(uint64_t *page, uint64_t blocks, uint64_t value)
+{
+	for (uint64_t block = 0; block < blocks; block++)
+		expect(page, block, value);
+}
+
+/* The parent's layers grow in number, and are merged. */
+static void make_layers(uint64_t *page, uint64_t first, unsigned count)
+{
+	for (uint64_t value = first; value < first + count; value++) {
+		fill(page, value);
+		if (clone_all(1)) {
+			expect_all(page, PAST, value);
+			sf_exit(0);
+		}
+		join_all(1);
+	}
+}
+
+static void use_checkpoint(int checkpoint, unsigned n)
+{
+	int ticket = sf_request_ticket(n, NULL);
+	struct sf_status status;
+
+	if (ticket < 0 || sf_create_clones(checkpoint, ticket) != (int)n || sf_join_ticket(ticket))
+		fail("%s", sf_error());
+	for (unsigned id = 1; id <= n; id++) {
+		if (sf_status_ticket(ticket, id, &status) || status.state != SF_STATE_EXITED ||
+		    status.status)
+			fail("clone %u of the checkpoint: %s", id, status.reason);
+	}
+	sf_ticket_free(ticket);
+}
+
+static void checkpoint(unsigned n)
+{
+	uint64_t *page = block_new();
+	int past, id;
+
+	fill(page, 1);
+	id = sf_checkpoint_parent(&past);
+	if (id < 0)
+		fail("%s", sf_error());
+	if (id) {
+		expect_all(page, PAST, 1);
+		fill(page, 1000 + (uint64_t)id);
+		expect_all(page, PAST, 1000 + (uint64_t)id);
+		sf_exit(0);
+	}
+	for (uint64_t round = 1; round <= 2; round++) {
+		make_layers(page, 10 * round, round == 1 ? 4 : 1);
+		use_checkpoint(past, n);
+		expect_all(page, PAST, round == 1 ? 13 : 20);
+	}
+	free(page);
+}
+
+/* ---- full ---- */
+
+/* Waits for the host to have made a change. */
+static void wait_for_word(void)
+{
+	char word[16];
+
+	if (!fgets(word, sizeof(word), stdin))
+		fail("no word");
+}
+
+static void full(unsigned n)
+{
+	uint64_t *page = block_new(), blocks = 0;
+
+	block_write(page, 0, 7);
+	puts("begun");
+	wait_for_word();
+	if (sf_clone(n) >= 0)
+		fail("clones were made");
+	printf("refused: %s\n", sf_error());
+	wait_for_word();
+	while (pwrite(disk, page, BLOCK, (off_t)(blocks * BLOCK)) == BLOCK)
+		blocks++;
+	printf("error: %s after %llu blocks\n", strerror(errno), (unsigned long long)blocks);
+	expect_all(page, blocks, 7);
+	wait_for_word();
+	block_write(page, blocks++, 7);
+	if (clone_all(n)) {
+		expect_all(page, blocks, 7);
+		sf_exit(0);
+	}
+	join_all(n);
+	free(page);
+}
+
+static const struct {
+	const char *name;
+	void (*run)(unsigned n);
+} modes[] = {
+	{ "instant", instant }, { "chain", chain },	      { "own", own },
+	{ "full", full },	{ "checkpoint", checkpoint },
+};
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 2 ? argv[1] : "";
 	unsigned n = argc > 2 ? (unsigned)atoi(argv[2]) : 0;
+	void (*run)(unsigned n) = NULL;
 
 	disk = open(DISK, O_RDWR | O_DIRECT | O_CLOEXEC);
 	if (disk < 0)
 		fail("%s: %s", DISK, strerror(errno));
-	if (!strcmp(what, "instant"))
-		instant(n);
-	else if (!strcmp(what, "chain"))
-		chain(n);
-	else if (!strcmp(what, "own"))
-		own(n);
+	setlinebuf(stdout);
+	for (unsigned i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		if (!strcmp(what, modes[i].name))
+			run = modes[i].run;
+	}
+	if (run)
+		run(n);
 	else if (!strcmp(what, "read") && argc > 3)
 		read_all(n, (unsigned)atoi(argv[3]));
 	else

@@ -26,5 +26,8 @@ disk_processes()
 # no_data DIR: no file is in the data folder, with a name or without.
 no_data()
 {
-	[ -z "$(ls -A "$1")" ] && ! ls -l /proc/[0-9]*/fd 2>/dev/null | grep -qF " $1/"
+	local open
+
+	open=$(ls -l /proc/[0-9]*/fd 2>/dev/null)
+	[ -z "$(ls -A "$1")" ] && [[ $open != *" $1/"* ]]
 }

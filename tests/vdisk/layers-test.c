@@ -205,14 +205,20 @@ static void test_merge(void)
 	world_destroy();
 }
 
-static void on_progress(void *arg, uint64_t done_bytes)
+static bool on_progress(void *arg, uint64_t done_bytes)
 {
 	*(uint64_t *)arg = done_bytes;
+	return true;
+}
+
+static bool no_more(void *arg, uint64_t done_bytes)
+{
+	return !on_progress(arg, done_bytes);
 }
 
 static void test_copy(void)
 {
-	_cleanup_fd_ int file = memfd_create("image", 0);
+	_cleanup_fd_ int file = memfd_create("image", 0), half = memfd_create("half", 0);
 	struct layer image;
 	const struct layer *alone[] = { &image };
 	uint64_t done = 0, blocks = 0;
@@ -227,6 +233,8 @@ static void test_copy(void)
 		blocks += w.model[i] != 0;
 	CU_ASSERT_EQUAL(layer_taken_bytes(&image), blocks * BLOCK);
 	CU_ASSERT_EQUAL(vdisk_copy(w.stack, LAYERS, BYTES, file, on_progress, &done), -EINVAL);
+	CU_ASSERT_EQUAL(vdisk_copy(w.stack, LAYERS, BYTES, half, no_more, &done), -ECANCELED);
+	CU_ASSERT(done < BYTES);
 	layer_close(&image);
 	world_destroy();
 }
