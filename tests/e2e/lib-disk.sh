@@ -23,6 +23,13 @@ disk_processes()
 	done
 }
 
+# has_files DIR COUNT: so many files are in the data folder, without names; none has one.
+has_files()
+{
+	[ -z "$(ls -A "$1")" ] &&
+		[ "$(ls -l /proc/[0-9]*/fd 2>/dev/null | grep -o " $1/#[0-9]*" | sort -u | wc -l)" = "$2" ]
+}
+
 # no_data DIR: no file is in the data folder, with a name or without.
 no_data()
 {
