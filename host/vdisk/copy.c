@@ -27,22 +27,6 @@ static int prepare(int file, uint64_t bytes)
 	return errno == EFBIG ? -ENOSPC : -errno;
 }
 
-static int write_all(int file, const uint8_t *from, uint64_t bytes, uint64_t offset)
-{
-	while (bytes) {
-		ssize_t put = pwrite(file, from, bytes, (off_t)offset);
-
-		if (put < 0 && errno == EINTR)
-			continue;
-		if (put <= 0)
-			return put < 0 && errno != EFBIG ? -errno : -ENOSPC;
-		from += put;
-		offset += (uint64_t)put;
-		bytes -= (uint64_t)put;
-	}
-	return 0;
-}
-
 /* Return: 0 or -errno. */
 static int put(int file, uint64_t block, uint64_t count, const uint8_t *data)
 {
@@ -53,7 +37,7 @@ static int put(int file, uint64_t block, uint64_t count, const uint8_t *data)
 		uint64_t run = layer_zero_run(data, count, &zero);
 
 		if (!zero)
-			error = write_all(file, data, run * VDISK_BLOCK_BYTES,
+			error = layer_pwrite(file, data, run * VDISK_BLOCK_BYTES,
 					  block * VDISK_BLOCK_BYTES);
 		block += run;
 		count -= run;

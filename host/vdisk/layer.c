@@ -270,8 +270,7 @@ int layer_read(const struct layer *layer, uint64_t block, uint64_t count, void *
 	return 0;
 }
 
-/* Return: 0 or -errno; at the limit of a file's size -ENOSPC as well. */
-static int write_all(int fd, const uint8_t *from, uint64_t bytes, uint64_t offset)
+int layer_pwrite(int fd, const uint8_t *from, uint64_t bytes, uint64_t offset)
 {
 	while (bytes) {
 		ssize_t put = pwrite(fd, from, bytes, (off_t)offset);
@@ -293,7 +292,7 @@ int layer_write(struct layer *layer, uint64_t block, uint64_t count, const void 
 
 	if (!layer->writable)
 		return -EROFS;
-	error = write_all(layer->file, from, count * VDISK_BLOCK_BYTES, block * VDISK_BLOCK_BYTES);
+	error = layer_pwrite(layer->file, from, count * VDISK_BLOCK_BYTES, block * VDISK_BLOCK_BYTES);
 	if (!error)
 		map_set(layer, block, count);
 	return error;
@@ -308,7 +307,7 @@ static int write_zeros(int fd, uint64_t offset, uint64_t bytes)
 	while (bytes && !error) {
 		uint64_t some = bytes < ZEROS_BYTES ? bytes : ZEROS_BYTES;
 
-		error = write_all(fd, zeros, some, offset);
+		error = layer_pwrite(fd, zeros, some, offset);
 		offset += some;
 		bytes -= some;
 	}

@@ -105,4 +105,7 @@ int layers_read(const struct layer *const layers[], unsigned layer_count, uint64
 void layers_expect(const struct layer *const layers[], unsigned layer_count, uint64_t block,
 		   uint64_t count);
 
+/* Writes all of it to a file. Return: 0 or -errno; at the limit of a file's size -ENOSPC as well. */
+int layer_pwrite(int fd, const uint8_t *from, uint64_t bytes, uint64_t offset);
+
 #endif
