@@ -92,15 +92,15 @@ def sent_bytes(cluster, index):
 
 
 def parse(output):
-    """What guest-spread printed: seconds for all, and (host, seconds, seconds when done again) of each
-    clone."""
+    """What guest-spread and guest-disk printed: seconds for all, and of each clone its host and
+    seconds; guest-spread's also those when it was done again."""
     first, *lines = output.splitlines()
     clones = []
     for line in lines:
-        host, took_ns, again_ns, wrong = line.split()
+        host, *times_ns, wrong = line.split()
         if wrong != "0":
-            raise Failed(f"guest-spread: a clone on {host} found {wrong} wrong words")
-        clones.append((host, int(took_ns) / 1e9, int(again_ns) / 1e9))
+            raise Failed(f"a clone on {host} found {wrong} wrong words")
+        clones.append((host, *(int(ns) / 1e9 for ns in times_ns)))
     return int(first.split()[1]) / 1e9, clones
 
 

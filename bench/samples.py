@@ -103,7 +103,7 @@ def in_a_clone(args, name, *more):
         printed = run(cluster, words, "sh", "-c", shell)
         home = cluster.hosts[0]["name"]
     _, clones = parse(printed)
-    away = [seconds for host, seconds in clones if host != home]
+    away = [seconds for host, seconds, _ in clones if host != home]
     if not away:
         raise Failed("all clones were on their parent's host")
     return statistics.median(away)
