@@ -24,6 +24,7 @@
 
 #include "common/cleanup.h"
 #include "common/io.h"
+#include "host/vmm/tsc.h"
 #include "host/vmm/vmm.h"
 
 #define PROBE_LIMIT_MS 900
@@ -267,6 +268,7 @@ int vmm_probe_accel(enum vmm_accel wanted, enum vmm_accel *found, char *why, siz
 {
 	enum verdict verdict;
 
+	tsc_khz(); /* it waits the first time, as we may here */
 	if (wanted == VMM_ACCEL_TCG) {
 		*found = VMM_ACCEL_TCG;
 		snprintf(why, why_bytes, "TCG, as asked for");

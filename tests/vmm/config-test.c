@@ -3,10 +3,14 @@
 #define _GNU_SOURCE
 #include <CUnit/Basic.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "common/io.h"
 #include "host/vmm/command.h"
+#include "host/vmm/tsc.h"
 #include "host/vmm/vmm.h"
 
 static struct vmm_config config(bool clone)
@@ -148,6 +152,27 @@ static void rows_depend_on_what_a_vm_has(void)
 	command_free(argv);
 }
 
+/* Under TCG a kernel is told what it would find out wrongly on a busy machine. */
+static void a_guest_is_told_how_fast_its_clock_is(void)
+{
+	struct vmm_config c = config(false);
+	char *argv[COMMAND_MAX_ARGS], word[64];
+	uint64_t from_ns = io_now_ns(), from = __builtin_ia32_rdtsc(), khz;
+
+	while (io_now_ns() - from_ns < 200000000)
+		usleep(50000);
+	khz = (__builtin_ia32_rdtsc() - from) * 1000000 / (io_now_ns() - from_ns);
+	CU_ASSERT_TRUE(tsc_khz() > khz - khz / 200 && tsc_khz() < khz + khz / 200);
+	snprintf(word, sizeof(word), " tsc_early_khz=%" PRIu32 " ", tsc_khz());
+	CU_ASSERT_TRUE_FATAL(command_build(&c, "qemu", argv) > 0);
+	CU_ASSERT_PTR_NOT_NULL(strstr(value(argv, "-append", "console"), word));
+	command_free(argv);
+	c.accel = VMM_ACCEL_KVM;
+	CU_ASSERT_TRUE_FATAL(command_build(&c, "qemu", argv) > 0);
+	CU_ASSERT_PTR_NULL(strstr(value(argv, "-append", "console"), "tsc_early_khz"));
+	command_free(argv);
+}
+
 /* Disks are where they are, and alike, in a parent and its clones. */
 static void disks_have_their_places(void)
 {
@@ -193,6 +218,7 @@ int main(void)
 	CU_ADD_TEST(suite, a_booting_vm_has_a_kernel_and_shared_ram);
 	CU_ADD_TEST(suite, a_clone_waits_with_private_ram_and_the_same_devices);
 	CU_ADD_TEST(suite, rows_depend_on_what_a_vm_has);
+	CU_ADD_TEST(suite, a_guest_is_told_how_fast_its_clock_is);
 	CU_ADD_TEST(suite, disks_have_their_places);
 	CU_basic_set_mode(CU_BRM_VERBOSE);
 	CU_basic_run_tests();
