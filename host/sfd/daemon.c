@@ -11,6 +11,7 @@
 #include "common/log.h"
 #include "host/sfd/clones.h"
 #include "host/sfd/control.h"
+#include "host/sfd/family.h"
 #include "host/sfd/guest.h"
 #include "host/sfd/image.h"
 #include "host/sfd/boot.h"
@@ -22,9 +23,16 @@
 #define UIDS_PER_HOST 65536u
 #define UID_RANGES    4096u
 
+uint64_t daemon_free_memory(const struct daemon *d)
+{
+	uint64_t used = d->mem_used + families_disk_bytes(d);
+
+	return used < d->mem_bytes ? d->mem_bytes - used : 0;
+}
+
 int daemon_take_memory(struct daemon *d, uint64_t bytes)
 {
-	if (bytes > d->mem_bytes - d->mem_used)
+	if (bytes > daemon_free_memory(d))
 		return -ENOSPC;
 	d->mem_used += bytes;
 	return 0;

@@ -88,7 +88,12 @@ struct daemon {
 	bool stopping;
 };
 
-/* Memory for guests. Return: 0 and the bytes are taken, or -ENOSPC. */
+/*
+ * Memory for guests: what is left of it. Who takes some says how much; pages of disks that clones
+ * have read are counted as they come, so that nothing may be left although nobody took it.
+ */
+uint64_t daemon_free_memory(const struct daemon *d);
+/* Return: 0 and the bytes are taken, or -ENOSPC. */
 int daemon_take_memory(struct daemon *d, uint64_t bytes);
 void daemon_give_memory(struct daemon *d, uint64_t bytes);
 

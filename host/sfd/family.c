@@ -177,3 +177,15 @@ void family_file_put(struct family *f, unsigned file)
 	if (!--f->file_refs[file])
 		pager_file_gone(f->pager, file);
 }
+
+uint64_t families_disk_bytes(const struct daemon *d)
+{
+	const struct family *f;
+	uint64_t bytes = 0;
+
+	LIST_FOREACH(f, &d->families, entry) {
+		for (unsigned i = 0; i < f->disk_count; i++)
+			bytes += pager_stored_bytes(f->disks[i].pager);
+	}
+	return bytes;
+}

@@ -79,6 +79,9 @@ int family_file_new(struct family *f);
 void family_file_get(struct family *f, unsigned file);
 void family_file_put(struct family *f, unsigned file);
 
+/* What the page files of all families' disks take here: pages that clones have read of them. */
+uint64_t families_disk_bytes(const struct daemon *d);
+
 /* The address of a slot. */
 struct in_addr family_address(const struct family *f, unsigned slot);
 

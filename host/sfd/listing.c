@@ -86,7 +86,7 @@ void listing_room(struct daemon *d, struct peer_request *r, json_t *msg, const u
 	(void)len;
 	peer_reply(r,
 		   json_pack("{sI sI si si ss ss si}", "mem_bytes", (json_int_t)d->mem_bytes,
-			     "free_bytes", (json_int_t)(d->mem_bytes - d->mem_used),
+			     "free_bytes", (json_int_t)daemon_free_memory(d),
 			     "clone_percent", (int)d->config.clone_percent, "vms",
 			     (int)count_vms(d), "distribution",
 			     distribution_name(d->config.distribution), "mode",

@@ -46,6 +46,8 @@ int pager_parent(struct pager *p, int uffd, int ram_fd, uint64_t base, pager_don
 int pager_file_new(struct pager *p);
 /* Its pages, for clones to map. Return: the descriptor, the pager's. */
 int pager_file_fd(struct pager *p, unsigned file);
+/* What the pages in all files take, in bytes. */
+uint64_t pager_stored_bytes(const struct pager *p);
 /* No one needs it here any more. */
 void pager_file_gone(struct pager *p, unsigned file);
 

@@ -61,6 +61,18 @@ int pager_file_fd(struct pager *p, unsigned file)
 	return p->page_fds[file];
 }
 
+uint64_t pager_stored_bytes(const struct pager *p)
+{
+	uint64_t bytes = 0;
+	struct stat st;
+
+	for (unsigned i = 0; i < MEMTAP_MAX_FILES; i++) {
+		if (p->page_fds[i] >= 0 && !fstat(p->page_fds[i], &st))
+			bytes += (uint64_t)st.st_blocks * 512;
+	}
+	return bytes;
+}
+
 void pager_file_gone(struct pager *p, unsigned file)
 {
 	struct memtap_request r = { .op = MEMTAP_FILE_GONE, .file = file };

@@ -471,7 +471,7 @@ int vm_start(struct vm *vm, struct family *f, const struct vm_plan *plan, char w
 	if (rc) {
 		snprintf(why, WHY_BYTES, "host %s has %llu MB left for guests, %llu MB are needed",
 			 vm->daemon->self->name,
-			 (unsigned long long)(vm->daemon->mem_bytes - vm->daemon->mem_used) >> 20,
+			 (unsigned long long)daemon_free_memory(vm->daemon) >> 20,
 			 (unsigned long long)plan->charge >> 20);
 		event_free(steal_ptr(&vm->closed));
 		return rc;
