@@ -16,6 +16,7 @@ static const struct table_column vm_columns[] = {
 	{ "STATE", "state", NULL, 0 },
 	{ "CPUS", "cpus", NULL, 1 },
 	{ "MEMORY", "mem_bytes", cell_size, 1 },
+	{ "DISKS", "disks", cell_disks, 0 },
 	{ "ADDRESS", "address", NULL, 0 },
 	{ "PID", "pid", NULL, 1 },
 	{ "UP", "uptime_ms", cell_span, 0 },

@@ -76,6 +76,7 @@ static void run_fail(struct run *run, const char *format, ...)
 	vsnprintf(why, sizeof(why), format, args);
 	va_end(args);
 	run_io_stop(run->io, false);
+	run_progress_settle(run->progress);
 	complain("%s", why);
 	run->status = EXIT_RUN_TROUBLE;
 	run_destroy(run);
@@ -115,6 +116,7 @@ static void run_destroy(struct run *run)
 	if (run->state >= RUN_DESTROY)
 		return;
 	run->state = RUN_DESTROY;
+	run_progress_settle(run->progress);
 	forward_stop(run->forward);
 	run_io_stop(run->io, false);
 	if (!run->link || !run->vm ||
@@ -462,7 +464,7 @@ static int run_vm(const struct run_options *options)
 
 	run.base = event_base_new();
 	run.io = run.base ? run_io_new(run.base, options, &io_handler) : NULL;
-	run.progress = run_progress_new(options);
+	run.progress = run.base ? run_progress_new(options, run.base) : NULL;
 	run.forward = run.base ? forward_new(run.base, &options->publish) : NULL;
 	if (!run.io || !run.progress)
 		complain("no memory");

@@ -121,8 +121,10 @@ void run_put_credit(struct run_put *put, int64_t stream, size_t bytes);
 void run_put_stored(struct run_put *put, int64_t stream, const json_t *result);
 
 /* Tells of boots and clones, a line each, if that is wanted. */
-struct run_progress *run_progress_new(const struct run_options *options);
+struct run_progress *run_progress_new(const struct run_options *options, struct event_base *base);
 void run_progress_free(struct run_progress *progress);
+/* Nothing is waited for any more. NULL is fine. */
+void run_progress_settle(struct run_progress *progress);
 void run_progress_event(struct run_progress *progress, const json_t *event);
 void run_progress_line(struct run_progress *progress, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* sfctl run: a line on standard error for what happens to the VM and its clones. */
+/*
+ * sfctl run: a line on standard error for what happens to the VM and its clones. While a VM boots
+ * for long there is one more on a terminal, that is written anew each second and then gone.
+ */
+#include <event2/event.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,27 +22,20 @@ struct run_progress {
 	const char *newline; /* a terminal in raw mode wants both */
 	uint64_t begin_ns;
 	json_t *running_ms; /* "op.id" → when its vCPUs ran */
+	struct event *tick; /* NULL: not on this terminal */
+	const char *awaited;
+	char vm[64];
+	bool passing; /* a line is there that does not stay */
 };
 
-struct run_progress *run_progress_new(const struct run_options *options)
-{
-	struct run_progress *progress = calloc(1, sizeof(*progress));
+#define PASSING_AFTER_MS 2000
 
-	if (!progress)
-		return NULL;
-	progress->on = !options->quiet && (options->progress || isatty(STDERR_FILENO));
-	progress->newline = options->tty && isatty(STDERR_FILENO) ? "\r\n" : "\n";
-	progress->begin_ns = io_now_ns();
-	progress->running_ms = json_object();
-	return progress;
-}
-
-void run_progress_free(struct run_progress *progress)
+/* Takes the line away that does not stay. */
+static void clear_passing(struct run_progress *progress)
 {
-	if (!progress)
-		return;
-	json_decref(progress->running_ms);
-	free(progress);
+	if (progress->passing)
+		fputs("\r\033[K", stderr);
+	progress->passing = false;
 }
 
 /* Names and reasons come from elsewhere: nothing in them may steer the terminal. */
@@ -48,6 +45,66 @@ static void tame(char *text)
 		if ((unsigned char)*text < ' ' || *text == 127)
 			*text = '?';
 	}
+}
+
+static double since_begin_ms(const struct run_progress *progress)
+{
+	return (double)(io_now_ns() - progress->begin_ns) / 1e6;
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct run_progress *progress = arg;
+	char since[TEXT_BYTES];
+	double ms = since_begin_ms(progress);
+
+	(void)fd;
+	(void)what;
+	if (ms < PASSING_AFTER_MS)
+		return;
+	clear_passing(progress);
+	fprintf(stderr, "%s%s: waiting for %s, %s", *progress->vm ? "VM " : "boot", progress->vm,
+		progress->awaited, span_text(ms, since));
+	progress->passing = true;
+}
+
+struct run_progress *run_progress_new(const struct run_options *options, struct event_base *base)
+{
+	static const struct timeval each = { 1, 0 };
+	struct run_progress *progress = calloc(1, sizeof(*progress));
+	bool terminal = isatty(STDERR_FILENO);
+
+	if (!progress)
+		return NULL;
+	progress->on = !options->quiet && (options->progress || terminal);
+	progress->newline = options->tty && terminal ? "\r\n" : "\n";
+	progress->begin_ns = io_now_ns();
+	progress->running_ms = json_object();
+	progress->awaited = json_array_size(options->images) ? "its images" : "the daemon";
+	if (progress->on && terminal && !options->no_agent)
+		progress->tick = event_new(base, -1, EV_PERSIST, on_tick, progress);
+	if (progress->tick)
+		event_add(progress->tick, &each);
+	return progress;
+}
+
+void run_progress_settle(struct run_progress *progress)
+{
+	if (!progress)
+		return;
+	if (progress->tick)
+		event_free(progress->tick);
+	progress->tick = NULL;
+	clear_passing(progress);
+}
+
+void run_progress_free(struct run_progress *progress)
+{
+	if (!progress)
+		return;
+	run_progress_settle(progress);
+	json_decref(progress->running_ms);
+	free(progress);
 }
 
 void run_progress_line(struct run_progress *progress, const char *format, ...)
@@ -61,6 +118,7 @@ void run_progress_line(struct run_progress *progress, const char *format, ...)
 	vsnprintf(line, sizeof(line), format, args);
 	va_end(args);
 	tame(line);
+	clear_passing(progress);
 	fprintf(stderr, "%s%s", line, progress->newline);
 }
 
@@ -166,38 +224,60 @@ static void tell_joined(struct run_progress *progress, const json_t *event)
 			  span(event, "join_ms", ms));
 }
 
-static void tell_boot(struct run_progress *progress, const json_t *event)
+static void tell_image(struct run_progress *progress, const json_t *event)
 {
-	char since[TEXT_BYTES];
-	const char *step = word(event, "step");
-	double ms = (double)(io_now_ns() - progress->begin_ns) / 1e6;
-
-	if (!strcmp(step, "image"))
-		run_progress_line(progress, "image %s: unpacked %lld %%", word(event, "path"),
-				  (long long)number(event, "percent"));
-	else if (!strcmp(step, "starting"))
-		run_progress_line(progress, "VM %s: starting", word(event, "vm"));
-	else if (!strcmp(step, "agent"))
-		run_progress_line(progress, "VM %s: up after %s", word(event, "vm"),
-				  span_text(ms, since));
+	run_progress_line(progress, "image %s: unpacked %lld %%", word(event, "path"),
+			  (long long)number(event, "percent"));
 }
 
-static const struct {
-	const char *step;
+static void tell_starting(struct run_progress *progress, const json_t *event)
+{
+	run_progress_line(progress, "VM %s: starting", word(event, "vm"));
+	snprintf(progress->vm, sizeof(progress->vm), "%s", word(event, "vm"));
+	tame(progress->vm);
+	progress->awaited = "QEMU";
+}
+
+static void tell_kernel(struct run_progress *progress, const json_t *event)
+{
+	(void)event;
+	progress->awaited = "its kernel and agent";
+}
+
+static void tell_agent(struct run_progress *progress, const json_t *event)
+{
+	char since[TEXT_BYTES];
+
+	run_progress_settle(progress);
+	run_progress_line(progress, "VM %s: up after %s", word(event, "vm"),
+			  span_text(since_begin_ms(progress), since));
+}
+
+struct step {
+	const char *name;
 	void (*tell)(struct run_progress *progress, const json_t *event);
-} steps[] = {
+};
+
+static const struct step boot_steps[] = {
+	{ "image", tell_image },
+	{ "starting", tell_starting },
+	{ "kernel", tell_kernel },
+	{ "agent", tell_agent },
+	{ 0 },
+};
+
+static const struct step clone_steps[] = {
 	{ "ticket", tell_ticket },     { "cloned", tell_cloned }, { "running", tell_running },
 	{ "answered", tell_answered }, { "ended", tell_ended },	  { "joined", tell_joined },
+	{ 0 },
 };
 
 void run_progress_event(struct run_progress *progress, const json_t *event)
 {
-	if (!strcmp(word(event, "ev"), "boot")) {
-		tell_boot(progress, event);
-		return;
-	}
-	for (unsigned i = 0; i < ARRAY_SIZE(steps); i++) {
-		if (!strcmp(word(event, "step"), steps[i].step))
-			steps[i].tell(progress, event);
+	const struct step *step = strcmp(word(event, "ev"), "boot") ? clone_steps : boot_steps;
+
+	for (; step->name; step++) {
+		if (!strcmp(word(event, "step"), step->name))
+			step->tell(progress, event);
 	}
 }

@@ -33,6 +33,28 @@ const char *cell_span(const json_t *value, char buf[CELL_BYTES])
 	return json_is_number(value) ? span_text(json_number_value(value), buf) : "-";
 }
 
+static uint64_t sum_of(const json_t *array, const char *key)
+{
+	uint64_t sum = 0;
+	json_t *item;
+	size_t i;
+
+	json_array_foreach (array, i, item)
+		sum += (uint64_t)json_integer_value(json_object_get(item, key));
+	return sum;
+}
+
+const char *cell_disks(const json_t *value, char buf[CELL_BYTES])
+{
+	char bytes[TEXT_BYTES], own[TEXT_BYTES];
+
+	if (!json_array_size(value))
+		return "-";
+	snprintf(buf, CELL_BYTES, "%zu: %s, own %s", json_array_size(value),
+		 size_text(sum_of(value, "bytes"), bytes), size_text(sum_of(value, "own_bytes"), own));
+	return buf;
+}
+
 static const char *cell(const struct table_column *column, const json_t *row, char buf[CELL_BYTES])
 {
 	const json_t *value = json_object_get(row, column->key);
@@ -109,16 +131,26 @@ static void print_value(const json_t *value, int indent)
 	}
 }
 
-/* Fields whose name ends in a unit are shown as people write it. */
+/* Fields whose name ends in a unit, or is one, are shown as people write it. */
 static const char *with_unit(const char *key, const json_t *value, char buf[CELL_BYTES])
 {
 	size_t len = strlen(key);
 
+	if (!strcmp(key, "bytes") && json_is_integer(value))
+		return cell_size(value, buf);
 	if (len > 6 && !strcmp(key + len - 6, "_bytes") && json_is_integer(value))
 		return cell_size(value, buf);
 	if (len > 3 && !strcmp(key + len - 3, "_ms") && json_is_number(value))
 		return cell_span(value, buf);
 	return NULL;
+}
+
+/* Return: the length of a field's name without its unit. */
+static int name_len(const char *key)
+{
+	const char *unit = strrchr(key, '_');
+
+	return (int)(unit ? (size_t)(unit - key) : strlen(key));
 }
 
 void print_tree(const json_t *object, int indent)
@@ -132,8 +164,7 @@ void print_tree(const json_t *object, int indent)
 		if (!strcmp(key, "re"))
 			continue;
 		if (text)
-			printf("%*s%.*s: %s\n", indent, "", (int)(strrchr(key, '_') - key), key,
-			       text);
+			printf("%*s%.*s: %s\n", indent, "", name_len(key), key, text);
 		else
 			printf("%*s%s:", indent, "", key);
 		if (!text)

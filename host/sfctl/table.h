@@ -22,6 +22,8 @@ void table_print(const struct table_column *columns, const json_t *rows);
  */
 const char *cell_plain(const json_t *value, char buf[CELL_BYTES]);
 const char *cell_size(const json_t *value, char buf[CELL_BYTES]);
+/* A VM's disks: how many, their size, what is its own of them on its host; all together. */
+const char *cell_disks(const json_t *value, char buf[CELL_BYTES]);
 const char *cell_span(const json_t *value, char buf[CELL_BYTES]);
 
 /* Prints JSON for programs. */

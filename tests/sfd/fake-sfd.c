@@ -356,10 +356,13 @@ static void op_boot(struct link *link, json_t *msg, const uint8_t *bytes, size_t
 	link_send(link,
 		  json_pack("{s:s, s:s, s:s}", "ev", "boot", "vm", "h1.1", "step", "starting"),
 		  NULL, 0);
+	link_send(link, json_pack("{s:s, s:s, s:s}", "ev", "boot", "vm", "h1.1", "step", "kernel"),
+		  NULL, 0);
+	if (name && !strcmp(name, "never"))
+		return;
 	link_send(link, json_pack("{s:s, s:s, s:s}", "ev", "boot", "vm", "h1.1", "step", "agent"),
 		  NULL, 0);
-	if (!name || strcmp(name, "never"))
-		link_reply(link, msg, json_pack("{s:s}", "vm", "h1.1"), NULL, 0);
+	link_reply(link, msg, json_pack("{s:s}", "vm", "h1.1"), NULL, 0);
 }
 
 static void op_put(struct link *link, json_t *msg, const uint8_t *bytes, size_t len)

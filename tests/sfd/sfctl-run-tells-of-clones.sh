@@ -24,6 +24,11 @@ has 'lines on a terminal' "$here/out" '^clone 2 on h2: running'
 script -qec "'$sfctl' run --quiet -- clones" /dev/null </dev/null >"$here/out"
 hasnt 'quiet on a terminal' "$here/out" '^clone 2 on h2: running'
 
+script -qec "timeout -s INT 5 '$sfctl' run -n --name never -- x" /dev/null </dev/null >"$here/out"
+has 'what a boot waits for, on a terminal' "$here/out" 'VM h1.1: waiting for its kernel and agent, [0-9.]+ s'
+timeout -s INT 4 "$sfctl" run -n --progress --name never -- x >/dev/null 2>"$here/err"
+hasnt 'and only there' "$here/err" 'waiting for'
+
 "$sfctl" run --json "$here/no/record" -- clones </dev/null 2>"$here/err"
 expect 'a record that cannot be written' $? 125
 hasnt 'found out before the VM is booted' "$here/err" 'booted'
