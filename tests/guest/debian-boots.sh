@@ -9,4 +9,4 @@ for file in vmlinuz debian.initrd debian.raw; do
 done
 # beside what the driver tells every kernel, what host/vmm/command.c does
 exec timeout -k 5 600 ./boot-driver "$SF_GUEST/vmlinuz" "$SF_GUEST/debian.initrd" \
-	"$SF_GUEST/debian.raw" 'root=/dev/vda1 psi=0 lsm= audit=0 noautogroup'
+	"$SF_GUEST/debian.raw" 'root=/dev/vda1 rw rootflags=noatime psi=0 lsm= audit=0 noautogroup'
