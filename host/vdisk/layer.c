@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "common/cleanup.h"
+#include "host/snapshot/pagefile.h"
 #include "host/snapshot/uffd.h"
 
 #define WORD_BITS 64u
@@ -340,19 +341,13 @@ int layer_zero(struct layer *layer, uint64_t block, uint64_t count)
 	return error;
 }
 
-static bool is_zero(const uint8_t *block)
-{
-	/* every byte equals the next one, and the first is zero */
-	return !block[0] && !memcmp(block, block + 1, VDISK_BLOCK_BYTES - 1);
-}
-
 uint64_t layer_zero_run(const void *data, uint64_t count, bool *zero)
 {
 	const uint8_t *at = data;
 	uint64_t run = 1;
 
-	*zero = is_zero(at);
-	while (run < count && is_zero(at + run * VDISK_BLOCK_BYTES) == *zero)
+	*zero = snap_page_is_zero(at);
+	while (run < count && snap_page_is_zero(at + run * VDISK_BLOCK_BYTES) == *zero)
 		run++;
 	return run;
 }

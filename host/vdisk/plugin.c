@@ -173,38 +173,37 @@ static int vdisk_pread(void *handle, void *buf, uint32_t count, uint64_t offset,
 	return end_request(error);
 }
 
-static int vdisk_pwrite(void *handle, const void *buf, uint32_t count, uint64_t offset,
-			uint32_t flags)
+/* Into the top layer: data, or zeros if `buf` is NULL. Return: 0, or -1 as nbdkit wants it. */
+static int put_in_top(const void *buf, uint32_t count, uint64_t offset)
 {
+	uint64_t block = offset / VDISK_BLOCK_BYTES, blocks = count / VDISK_BLOCK_BYTES;
 	int error = begin_request(offset, count);
 	struct levels *levels;
+	struct layer *top;
 
-	(void)handle;
-	(void)flags;
 	if (error)
 		return end_request(error);
 	levels = stack_get_write(disk.stack);
-	error = layer_write(levels->layers[levels->count - 1], offset / VDISK_BLOCK_BYTES,
-			    count / VDISK_BLOCK_BYTES, buf);
+	top = levels->layers[levels->count - 1];
+	error = buf ? layer_write(top, block, blocks, buf) : layer_zero(top, block, blocks);
 	stack_put_write(disk.stack, levels);
-	disk.written_bytes += error ? 0 : count;
+	disk.written_bytes += error || !buf ? 0 : count;
 	return end_request(error);
+}
+
+static int vdisk_pwrite(void *handle, const void *buf, uint32_t count, uint64_t offset,
+			uint32_t flags)
+{
+	(void)handle;
+	(void)flags;
+	return put_in_top(buf, count, offset);
 }
 
 static int vdisk_zero(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
-	int error = begin_request(offset, count);
-	struct levels *levels;
-
 	(void)handle;
 	(void)flags;
-	if (error)
-		return end_request(error);
-	levels = stack_get_write(disk.stack);
-	error = layer_zero(levels->layers[levels->count - 1], offset / VDISK_BLOCK_BYTES,
-			   count / VDISK_BLOCK_BYTES);
-	stack_put_write(disk.stack, levels);
-	return end_request(error);
+	return put_in_top(NULL, count, offset);
 }
 
 static int vdisk_flush(void *handle, uint32_t flags)
