@@ -368,6 +368,54 @@ static void test_full(void)
 	CU_ASSERT_EQUAL(server_stop(&s), 0);
 }
 
+/* Fills two layers, 4 MB in all, and freezes them. */
+static void fill_layers(const struct server *s)
+{
+	uint8_t data[BLOCK];
+
+	memset(model, 0, sizeof(model));
+	add_layer(s);
+	CU_ASSERT_EQUAL(server_open(s), 0);
+	for (unsigned block = 0; block < 1024; block++) {
+		fill_block(data, model[block] = block + 1);
+		CU_ASSERT_EQUAL_FATAL(
+			nbd_do(s, NBD_WRITE, (uint64_t)block * BLOCK, BLOCK, data), 0);
+		if (block % 512 == 511)
+			add_layer(s);
+	}
+	memcpy(frozen_model, model, sizeof(model));
+}
+
+/* A merge or copy for which there is no room says so and changes nothing; the next one has its turn. */
+static void test_no_room_for_jobs(void)
+{
+	struct vdisk_request merge = { .op = VDISK_MERGE, .count = 2 };
+	struct vdisk_request copy = { .op = VDISK_COPY, .count = 2 };
+	struct test_layer into = test_layer_create(BYTES);
+	struct server s = server_start(BYTES);
+	_cleanup_fd_ int image = small_file();
+
+	cleanup_close(&into.file);
+	into.file = small_file();
+	fill_layers(&s);
+	if (image < 0 || into.file < 0) {
+		fprintf(stderr, "left out: no small file system to be had\n");
+	} else {
+		CU_ASSERT_EQUAL(server_say(&s, &merge, (int[]){ into.file, into.map }, 2).error,
+				ENOSPC);
+		check_frozen();
+		check_disk(&s);
+		CU_ASSERT_EQUAL(server_say(&s, &copy, &image, 1).error, ENOSPC);
+	}
+	check_copy(&s);
+	end_merge(&s, begin_merge(&s, 0, 2), 0, 2);
+	check_copy(&s);
+	check_disk(&s);
+	test_layer_destroy(&into);
+	drop_layers();
+	CU_ASSERT_EQUAL(server_stop(&s), 0);
+}
+
 /* ── control ── */
 
 static void test_waits_for_open(void)
@@ -549,6 +597,7 @@ int main(int argc, char **argv)
 		{ "a base below", test_base },
 		{ "requests that are no blocks of the disk", test_requests_outside },
 		{ "a full disk", test_full },
+		{ "no room for merges and copies", test_no_room_for_jobs },
 		{ "requests wait for the disk to be open", test_waits_for_open },
 		{ "bad messages", test_bad_messages },
 		{ "any messages", test_fuzz },
