@@ -2,7 +2,7 @@
 /*
  * In the guest: what disks are in clones.
  *
- *   guest-disk instant N       a count goes to memory and to the disk, through a clone
+ *   guest-disk instant N       memory and disk agree, in N clones of a guest that writes to both
  *   guest-disk checkpoint N    N clones of an instant long past, twice
  *   guest-disk full N          N clones, and writing, while the host has no room; then again
  *   guest-disk chain N         N clones in a row, something written before each
@@ -27,8 +27,9 @@
 
 #define DISK	"/dev/vda"
 #define BLOCK	4096u
-#define RING	1024u /* blocks that `instant` writes, over and over */
-#define PAST	64u   /* blocks that `checkpoint` writes */
+#define WRITERS 8u
+#define AREA	64u /* blocks of each writer of `instant` */
+#define PAST	64u  /* blocks that `checkpoint` writes */
 
 static int disk;
 
@@ -111,67 +112,115 @@ static void join_all(unsigned n)
 	}
 }
 
-/* ---- instant ---- */
-
-static _Atomic uint64_t begun, done; /* the count that is being written, that was */
-static atomic_bool stop;
-
-/* Counts, each count in memory, on the disk, and in memory again. */
-static void *count_on(void *unused)
+/* Waits for the host to have made a change. */
+static void wait_for_word(void)
 {
-	uint64_t *page = block_new();
+	char word[16];
 
-	while (!stop) {
-		uint64_t next = begun + 1;
-
-		begun = next;
-		block_write(page, next % RING, next);
-		done = next;
-	}
-	free(page);
-	return unused;
+	if (!fgets(word, sizeof(word), stdin))
+		fail("no word");
 }
 
+/* ---- instant ---- */
+
+static uint64_t expected[WRITERS * AREA]; /* of each block, what was written last */
+static atomic_bool writing, stop;
+static atomic_uint writes;
+
 /*
- * Every count that memory knows to be on the disk is there; none that it does not know of is: the
- * block that would have it has the one of the round before.
+ * Writes numbers to blocks of its area, chosen by them, and then to memory. They come from the
+ * CPU's clock: in a clone they are others than in the parent from the instant on. So what the parent
+ * writes after it is not what the clone's memory knows of, and mostly not where the clone writes.
  */
+static void *write_on(void *arg)
+{
+	uint64_t *page = block_new(), *area = arg;
+
+	while (!stop) {
+		uint64_t value = __builtin_ia32_rdtsc(), at = value * 0x9e3779b97f4a7c15ull >> 58;
+
+		_Static_assert(AREA == 1 << (64 - 58), "these bits of the product");
+		if (!writing) {
+			usleep(1000);
+			continue;
+		}
+		block_write(page, (uint64_t)(area - expected) + at, value);
+		area[at] = value;
+		writes++;
+	}
+	free(page);
+	return NULL;
+}
+
+static void stop_writers(pthread_t *writers)
+{
+	stop = true; /* they run in a clone as well */
+	for (unsigned i = 0; i < WRITERS; i++)
+		pthread_join(writers[i], NULL);
+}
+
+/* The disk is what memory says. */
 static void compare(void)
 {
 	uint64_t *page = block_new();
 
-	for (uint64_t count = done + RING; count > done; count--) {
-		uint64_t found = block_read(page, count % RING);
-
-		if (found > begun)
-			fail("the disk is of a later instant: %llu of %llu",
-			     (unsigned long long)found, (unsigned long long)begun);
-		if (found != count - RING && found != count)
-			fail("the disk is of an earlier instant: %llu instead of %llu",
-			     (unsigned long long)found, (unsigned long long)(count - RING));
-	}
+	for (uint64_t block = 0; block < WRITERS * AREA; block++)
+		expect(page, block, expected[block]);
 	free(page);
 }
 
-static void instant(unsigned n)
+static void begin_writing(void)
 {
-	pthread_t counter;
+	unsigned before = writes;
+
+	writing = true;
+	while (writes - before < 10 * WRITERS)
+		usleep(1000);
+}
+
+/* The hosts make the clones ready while nobody writes: the instant alone is to be busy. */
+static void one_instant(pthread_t *writers, unsigned n)
+{
+	int ticket = sf_request_ticket(n, NULL);
+	struct sf_status status;
 	int id;
 
-	if (pthread_create(&counter, NULL, count_on, NULL))
-		fail("no thread");
-	while (done < 2 * RING)
-		usleep(1000);
-	id = clone_all(n);
+	if (ticket < 0 || sf_ticket_granted(ticket) != (int)n)
+		fail("no ticket: %s", sf_error());
+	begin_writing();
+	id = sf_clone_ticket(ticket);
+	if (id < 0)
+		fail("%s", sf_error());
 	if (id) {
-		stop = true; /* it runs here as well */
-		pthread_join(counter, NULL);
+		stop_writers(writers);
 		compare();
 		sf_exit(0);
 	}
-	join_all(n);
-	stop = true;
-	pthread_join(counter, NULL);
+	usleep(20000);
+	writing = false;
+	if (sf_join_ticket(ticket))
+		fail("%s", sf_error());
+	for (unsigned k = 1; k <= n; k++) {
+		if (sf_status_ticket(ticket, k, &status) || status.state != SF_STATE_EXITED ||
+		    status.status)
+			fail("clone %u: %s", k, status.reason);
+	}
+	sf_ticket_free(ticket);
+}
+
+static void instant(unsigned rounds)
+{
+	pthread_t writers[WRITERS];
+
+	puts("begun");
+	wait_for_word();
+	for (unsigned i = 0; i < WRITERS; i++) {
+		if (pthread_create(&writers[i], NULL, write_on, &expected[i * AREA]))
+			fail("no thread");
+	}
+	for (unsigned round = 0; round < rounds; round++)
+		one_instant(writers, round ? 1 : 2); /* at first, on both hosts */
+	stop_writers(writers);
 	compare();
 }
 
@@ -314,15 +363,6 @@ static void checkpoint(unsigned n)
 }
 
 /* ---- full ---- */
-
-/* Waits for the host to have made a change. */
-static void wait_for_word(void)
-{
-	char word[16];
-
-	if (!fgets(word, sizeof(word), stdin))
-		fail("no word");
-}
 
 static void full(unsigned n)
 {
