@@ -9,6 +9,7 @@
 #define OMP_SHIM_POLICY_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "omp-shim/team.h"
@@ -16,6 +17,7 @@
 struct policy_options {
 	bool off;	  /* SF_OMP=off */
 	bool always;	  /* SF_OMP=always: each region goes away, however short */
+	bool processes;	  /* SF_OMP=processes: members are processes of this machine */
 	unsigned members; /* SF_OMP_CLONES, else OMP_NUM_THREADS, else 0: none */
 	unsigned min_ms;  /* SF_OMP_MIN_MS [500] */
 	bool report;	  /* SF_OMP_REPORT=1 */

@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "omp-shim/ranges.h"
 #include "omp-shim/twin.h"
@@ -28,11 +29,12 @@ typedef void region_function(void *data); /* what the compiler made of the regio
 struct loop { /* the worksharing loop that the member is in */
 	uint64_t key;
 	int schedule;			/* enum omp_schedule */
-	bool ordered, is_unsigned, up;
+	bool ordered;
 	uint64_t iterations, chunk;	/* counted from 0 */
 	int64_t start, step;		/* number of iteration i: start + i * step, modulo 2^64 */
 	uint64_t next;			/* static: the next iteration that is mine */
 	uint64_t begin, end;		/* those that are mine now */
+	bool has_turn;			/* ordered: all chunks before mine are done */
 };
 
 struct member {
@@ -43,6 +45,8 @@ struct member {
 	uint64_t constructs;		/* worksharing constructs that were begun: the last one's key */
 	struct loop loop;
 	unsigned inner;			/* levels of nested regions, on libgomp in this clone */
+	uint64_t page_count, syncs;
+	uint64_t entry;			/* where on its stack the region begins */
 	uint64_t sections;		/* how many the present construct has */
 };
 
@@ -67,6 +71,17 @@ void member_run(unsigned number, region_function *function, void *data) __attrib
  * wrote. Return: the answer's value. Does not return if the parent is gone.
  */
 uint64_t sync_point(enum omp_sync_kind kind, uint64_t key, uint64_t value);
+
+/* OMP_LOCK and OMP_UNLOCK; a thread of a nested region keeps the others of the clone out meanwhile. */
+void sync_lock(uint64_t key);
+void sync_unlock(uint64_t key);
+
+/*
+ * copyprivate. The one who did the single gives `data` and all of its stack from here to the region's
+ * beginning; the others get that, at the same addresses, where the copy of its thread sleeps for ever.
+ */
+void sync_copy_set(uint64_t key, void *data);
+void *sync_copy_get(uint64_t key);
 
 /* Return: false if no iteration is left. */
 bool sync_chunk(const struct omp_chunk *chunk, struct omp_range *range);
@@ -99,29 +114,73 @@ void region_finish(void);
 
 struct team_thread {
 	pthread_t thread;
-	uint64_t stack_start, stack_end; /* of its mapping */
+	uint64_t stack_start, stack_end; /* of its mapping; [0]: below the region's entry */
 	struct ranges tls;		 /* what of it is compared */
-	uint32_t go;			 /* futex: 0 waits, 1 runs as member */
+	uint32_t go;			 /* futex: TEAM_WAIT, or what it shall do */
+	pid_t child;			 /* that it forked, or -1 */
 };
 
-struct team {
-	unsigned size;			/* threads there are, with the program's own */
-	struct team_thread *threads;	/* [0] is the program's, filled in at each region */
-	region_function *function;	/* the region under way */
-	void *data;
-	uint64_t region;
-	uint16_t port;			/* where the parent listens */
-	uint8_t token[OMP_TOKEN_BYTES];
+enum { TEAM_WAIT, TEAM_RUN, TEAM_FORK };
+
+/* How a team comes about. */
+struct team_ways {
+	/* Makes room for *size members; *size becomes how many there is room for. Return: 0 or -errno. */
+	int (*ready)(unsigned *size);
 	/*
-	 * Makes the clones of a team: in the parent 0 or -errno; in clone k ≥ 1 the number k, on the
-	 * thread that called it. The one by libsf is region_clone(); tests have one by fork(2).
+	 * The instant. Return: in the parent 0 or -errno; as the copy for member k, on the program's
+	 * thread, k + 1. (One that makes the team's threads members itself returns in the parent
+	 * alone.)
 	 */
-	int (*clone)(struct team *team, unsigned size);
-	/* The parent's address as members reach it; and the end of what `clone` made. */
+	int (*clone)(unsigned size);
+	/* The parent's address, for members. Return: 0 or -errno. */
 	int (*address)(char *text, size_t len);
-	void (*end)(struct team *team);
-	_Noreturn void (*leave)(int status); /* a member ends: sf_exit() */
+	/* True if the copy with member k has ended, or never was; `why` of `len` bytes says how. */
+	bool (*ended)(unsigned number, char *why, size_t len);
+	/* Ends all that is left of the copies. */
+	void (*end)(void);
+	/* In a copy: it is over. */
+	void (*leave)(int status) __attribute__((noreturn));
+};
+extern const struct team_ways team_by_clones;	 /* clones of the VM */
+extern const struct team_ways team_by_processes; /* processes of this machine: SF_OMP=processes */
+
+struct team {
+	const struct team_ways *ways;
+	unsigned size;			/* threads there are, with the program's own: 1 at first */
+	struct team_thread *threads;	/* [0] is the program's */
+
+	/* the region under way */
+	region_function *function;
+	void *data;
+	uint64_t region;		/* its number, from 1 */
+	unsigned members;
+	struct ranges ranges;		/* what is compared */
+	char address[64];		/* where the parent listens */
+	uint16_t port;
+	uint8_t token[OMP_TOKEN_BYTES];
 };
 extern struct team omp_team;
+
+/* Makes threads for members up to `size` - 1. Return: 0 or -errno. */
+int team_grow(unsigned size);
+
+/* Tells the team's thread `number` what to do. */
+void team_tell(unsigned number, uint32_t what);
+
+/* Waits until a thread that was told TEAM_FORK has. Return: its child, or -1. */
+pid_t team_child(unsigned number);
+
+/* fork(2) without the C library's part in it: the child is the calling thread alone. */
+pid_t raw_fork(void);
+
+/* True if this is all of one of the team's stacks, and not of the calling thread's. */
+bool team_has_stack(uint64_t address, size_t bytes);
+
+/* In a copy: lets the team's thread `number` (0: this one) be its member. */
+void team_become(unsigned number) __attribute__((noreturn));
+
+/* A thread that is neither the team's nor libgomp's was started or ended (+1, -1). */
+void team_count_foreign(int change);
+bool team_has_foreign(void);
 
 #endif

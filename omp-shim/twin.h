@@ -45,6 +45,9 @@ int twin_diff(struct twin *twin, const struct ranges *ranges, struct pieces *pie
  */
 int twin_apply(struct twin *twin, const uint8_t *bytes, size_t len);
 
+/* Writes to the twin alone: this process has, or will have, the same there. Return: 0 or -errno. */
+int twin_put(struct twin *twin, uint64_t address, const void *bytes, size_t count);
+
 /* True if they are pieces as proto/omp.h says, all within `ranges`. */
 bool pieces_check(const uint8_t *bytes, size_t len, const struct ranges *ranges);
 int pieces_add(struct pieces *pieces, uint64_t address, const void *bytes, size_t count);

@@ -27,6 +27,7 @@
 #define OMP_MAX_MEMBERS 1024u		/* as sf_request_ticket() */
 #define OMP_MAX_FRAME (64u << 20)	/* bytes of payload; more pieces than fit come in several */
 #define OMP_MAX_ATOMIC 16u		/* bytes of an operand of a locked instruction */
+#define OMP_MAX_COPY (8u << 20)		/* bytes of a stack */
 #define OMP_MAX_OUTPUT (64u << 20)	/* bytes that a member may print in a region */
 
 struct omp_frame {
@@ -72,8 +73,10 @@ enum omp_sync_kind {
 	OMP_UNLOCK,	 /* nothing */
 	OMP_FLUSH,	 /* nothing; all that has arrived */
 	OMP_SINGLE,	 /* nothing; value 1 for the first that asks with this key, else 0. No pieces */
-	OMP_COPY,	 /* SINGLE's first has said OMP_COPY_SET with this key; value is what it gave */
-	OMP_COPY_SET,	 /* nothing; `value` is given to the others */
+	OMP_COPY,	 /* SINGLE's first has said OMP_COPY_SET with this key: its value, and its
+			    pieces. No pieces */
+	OMP_COPY_SET,	 /* nothing. The pieces (OMP_MAX_COPY bytes at most) are of its own stack: they are
+			    not merged, but given to those that ask with COPY */
 	OMP_ORDERED,	 /* that `value`, an iteration's number counted from 0 in the loop `key`, is the next */
 	OMP_ORDERED_END, /* nothing; it is over */
 	OMP_SYNC_KINDS
@@ -142,6 +145,7 @@ enum omp_reason {
 	OMP_CRASH,		/* a member got a signal that ends it */
 	OMP_TOO_MUCH,		/* output, heap or pieces beyond the limits */
 	OMP_ASKED,		/* SF_OMP=off, or a team of one */
+	OMP_GIVEN_UP,		/* it was given up too often before */
 	OMP_REASONS
 };
 
