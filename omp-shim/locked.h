@@ -12,6 +12,7 @@
 #define OMP_SHIM_LOCKED_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 /* Finds them; again when libraries were loaded since. Return: how many, or -errno. */
 int locked_find(void);
