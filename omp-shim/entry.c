@@ -98,6 +98,12 @@ void attempt_end_here(struct attempt *a)
 	report_region(a->function, a->members, a->reason, a->why, &a->costs, ns);
 }
 
+/* How many threads libgomp shall take. A member that is a process has none of its waiting threads. */
+static unsigned threads_here(unsigned threads)
+{
+	return member_self()->size && omp_team.ways == &team_by_processes ? 1 : threads;
+}
+
 /* -- libgomp's entries ------------------------------------------------------------------------ */
 
 void GOMP_parallel(region_function *function, void *data, unsigned threads, unsigned flags);
@@ -113,7 +119,7 @@ ENTRY void GOMP_parallel(region_function *function, void *data, unsigned threads
 	if (attempt_away(&a, function, function, data, threads))
 		return;
 	attempt_begin_here(&a);
-	REAL(GOMP_parallel)(function, data, threads, flags);
+	REAL(GOMP_parallel)(function, data, threads_here(threads), flags);
 	attempt_end_here(&a);
 }
 
@@ -126,7 +132,7 @@ ENTRY void GOMP_parallel_sections(region_function *function, void *data, unsigne
 	if (attempt_away(&a, function, sections_of_region, &all, threads))
 		return;
 	attempt_begin_here(&a);
-	REAL(GOMP_parallel_sections)(function, data, threads, count, flags);
+	REAL(GOMP_parallel_sections)(function, data, threads_here(threads), count, flags);
 	attempt_end_here(&a);
 }
 
@@ -138,7 +144,7 @@ ENTRY unsigned GOMP_parallel_reductions(region_function *function, void *data, u
 	unsigned got;
 
 	attempt_begin_here(&a);
-	got = REAL(GOMP_parallel_reductions)(function, data, threads, flags);
+	got = REAL(GOMP_parallel_reductions)(function, data, threads_here(threads), flags);
 	attempt_end_here(&a);
 	return got;
 }
@@ -156,7 +162,8 @@ ENTRY unsigned GOMP_parallel_reductions(region_function *function, void *data, u
 		if (attempt_away(&a, function, loop_of_region, &loop, threads))                  \
 			return;                                                                  \
 		attempt_begin_here(&a);                                                          \
-		REAL(name)(function, data, threads, start, end, step, chunk, flags);             \
+		REAL(name)(function, data, threads_here(threads), start, end, step, chunk,       \
+			   flags);                                                               \
 		attempt_end_here(&a);                                                            \
 	}
 
@@ -171,7 +178,7 @@ ENTRY unsigned GOMP_parallel_reductions(region_function *function, void *data, u
 		if (attempt_away(&a, function, loop_of_region, &loop, threads))                  \
 			return;                                                                  \
 		attempt_begin_here(&a);                                                          \
-		REAL(name)(function, data, threads, start, end, step, flags);                    \
+		REAL(name)(function, data, threads_here(threads), start, end, step, flags);      \
 		attempt_end_here(&a);                                                            \
 	}
 

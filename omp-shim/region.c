@@ -75,7 +75,7 @@ static int choose_ranges(uint64_t *shared)
 	struct ranges *ranges = &omp_team.ranges;
 	int rc;
 
-	ranges_fini(ranges);
+	ranges->count = 0;
 	rc = ranges_of_process(ranges, shared);
 	for (unsigned i = 0; !rc && i < omp_team.size; i++) {
 		const struct team_thread *thread = &omp_team.threads[i];
@@ -110,7 +110,8 @@ static enum omp_reason get_ready(unsigned *size, uint64_t frame, char *why)
 	if (rc < 0)
 		return cannot(why, OMP_TOO_MUCH, "a team cannot be made", rc);
 	rc = describe_program(&omp_team.threads[0], frame);
-	if (!rc)
+	/* the second time the list itself, which members change, has the memory it needs, and is left out */
+	for (unsigned times = 0; !rc && times < 2; times++)
 		rc = choose_ranges(&shared);
 	if (rc == -ENOTSUP) {
 		snprintf(why, WHY, "memory at %#llx is shared with other processes",
@@ -124,13 +125,17 @@ static enum omp_reason get_ready(unsigned *size, uint64_t frame, char *why)
 	return OMP_NO_REASON;
 }
 
-static void merge(struct store *store, struct outcome *outcome, struct costs *costs)
+/* Puts in what was written. Return: false if it cannot be, and nothing was. */
+static bool merge(struct store *store, struct outcome *outcome, struct costs *costs)
 {
 	uint64_t begin = io_now_ns();
 
 	costs->changed_bytes = store_commit(store);
+	if (costs->changed_bytes == UINT64_MAX)
+		return false;
 	serve_release(outcome);
 	costs->merge_ns = io_now_ns() - begin;
+	return true;
 }
 
 /* From the instant on. */
@@ -160,9 +165,11 @@ static enum omp_reason run_members(struct costs *costs, char *why)
 	costs->syncs = outcome.syncs;
 	costs->pages = outcome.pages;
 	costs->member_cpu_ns = outcome.member_cpu_ns;
-	if (!outcome.reason)
-		merge(store, &outcome, costs);
 	snprintf(why, WHY, "%s", outcome.why);
+	if (!outcome.reason && !merge(store, &outcome, costs)) {
+		outcome.reason = OMP_TOO_MUCH;
+		snprintf(why, WHY, "memory that a member wrote to is not there any more");
+	}
 	serve_fini(&outcome);
 	store_free(store);
 	begin = io_now_ns();

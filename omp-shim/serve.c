@@ -120,15 +120,19 @@ static void take_lock(struct server *s, unsigned number, struct room *room)
 static bool end_barrier(struct server *s)
 {
 	struct room *all;
-	unsigned number;
+	unsigned number, waiting = 0;
 
 	for (number = 0; number < s->count; number++) {
 		const struct peer *p = &s->peers[number];
 
-		if (p->state != PEER_DONE &&
-		    (p->state != PEER_WAITS || p->wants_place || p->asks.kind != OMP_BARRIER))
+		if (p->state == PEER_DONE)
+			continue;
+		if (p->state != PEER_WAITS || p->wants_place || p->asks.kind != OMP_BARRIER)
 			return false;
+		waiting++;
 	}
+	if (!waiting)
+		return false;
 	all = rooms_get(&s->rooms, ROOM_BARRIER, 0);
 	if (!all) {
 		give_up(s, OMP_TOO_MUCH, "no memory");
@@ -524,6 +528,8 @@ static void close_stranger(struct stranger *stranger)
 	inbox_fini(&stranger->inbox);
 }
 
+static void take_frames(struct server *s, unsigned number);
+
 static void on_stranger(struct server *s, struct stranger *from)
 {
 	struct omp_frame frame;
@@ -535,6 +541,11 @@ static void on_stranger(struct server *s, struct stranger *from)
 	if (rc < 0 || (rc && !on_hello(s, from, &frame, payload)) ||
 	    from->inbox.len > 2 * sizeof(struct omp_hello))
 		close_stranger(from);
+	/* what came right behind it */
+	for (unsigned i = 0; i < s->count; i++) {
+		if (s->peers[i].state == PEER_RUNS)
+			take_frames(s, i);
+	}
 }
 
 static void on_connection(struct server *s, int listener)
@@ -555,25 +566,30 @@ static void on_connection(struct server *s, int listener)
 	close(sock);
 }
 
-static void on_member(struct server *s, unsigned number)
+/* Takes the frames that are there. */
+static void take_frames(struct server *s, unsigned number)
 {
 	struct peer *p = &s->peers[number];
 	struct omp_frame frame;
 	const uint8_t *payload;
+	int rc = 0;
+
+	while (p->state != PEER_DONE && !s->outcome->reason &&
+	       (rc = inbox_next(&p->inbox, &frame, &payload)) > 0)
+		on_frame(s, number, &frame, payload);
+	if (rc < 0)
+		peer_lied(s, number);
+}
+
+static void on_member(struct server *s, unsigned number)
+{
+	struct peer *p = &s->peers[number];
 	size_t before = p->inbox.len;
 	int rc = inbox_fill(&p->inbox, p->sock);
 
 	s->outcome->received_bytes += rc ? 0 : p->inbox.len - before;
-	while (!rc && !s->outcome->reason &&
-	       (rc = inbox_next(&p->inbox, &frame, &payload)) > 0) {
-		on_frame(s, number, &frame, payload);
-		rc = 0;
-		if (p->state == PEER_DONE)
-			return;
-	}
-	if (rc == -EPROTO)
-		peer_lied(s, number);
-	else if (rc < 0)
+	take_frames(s, number);
+	if (rc && p->state != PEER_DONE)
 		give_up(s, OMP_LOST, "member %u is gone: %s", number, strerror(-rc));
 }
 

@@ -213,6 +213,8 @@ void sync_fetch(uint64_t address, void *bytes, unsigned count)
 	struct omp_frame frame;
 
 	turn_begin(); /* until sync_store() */
+	if (twin_differs(&m->twin, address, count)) /* what was written before has to be there */
+		sync_point(OMP_FLUSH, 0, 0);
 	if (omp_send(m->sock, OMP_FETCH, &place, sizeof(place), NULL, 0))
 		parent_gone();
 	memcpy(bytes, answer(m, OMP_VALUE, count, &frame), count);

@@ -10,6 +10,8 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include "omp-shim/own.h"
+
 #define READ_BYTES 65536u
 
 /* -- memory ---------------------------------------------------------------------------------- */
@@ -141,13 +143,12 @@ int inbox_fill(struct inbox *inbox, int sock)
 	ssize_t got;
 
 	if (inbox->room - inbox->len < READ_BYTES) {
-		size_t room = inbox->room * 2 + 2 * READ_BYTES;
-		uint8_t *grown = pages_grow(inbox->bytes, inbox->room, room);
+		uint8_t *grown = own_grow(inbox->bytes, &inbox->room,
+					  2 * inbox->room + 2 * READ_BYTES);
 
 		if (!grown)
 			return -ENOMEM;
 		inbox->bytes = grown;
-		inbox->room = room;
 	}
 	do
 		got = recv(sock, inbox->bytes + inbox->len, inbox->room - inbox->len, 0);
@@ -162,6 +163,6 @@ int inbox_fill(struct inbox *inbox, int sock)
 
 void inbox_fini(struct inbox *inbox)
 {
-	pages_free(inbox->bytes, inbox->room);
+	own_free(inbox->bytes);
 	memset(inbox, 0, sizeof(*inbox));
 }

@@ -9,8 +9,8 @@
 #include "proto/omp.h"
 
 /*
- * Memory for the shim itself, in whole pages and beside malloc(), which in a member is the program's
- * alone. Return: the block, grown or moved; NULL: none, and the old one is as it was.
+ * Whole pages for the shim itself, whose protection may be changed; they are compared like any other.
+ * Return: the block, grown or moved; NULL: no memory, and the old one is as it was.
  */
 void *pages_grow(void *block, size_t old_bytes, size_t new_bytes);
 void pages_free(void *block, size_t bytes);

@@ -206,7 +206,7 @@ static void atomics(void)
 static void criticals(void)
 {
 	int count = 0, named = 0, list[200], length = 0;
-	long sum = 0;
+	long sum = 0, nested = 0;
 	omp_lock_t lock;
 	omp_nest_lock_t nest;
 
@@ -226,7 +226,7 @@ static void criticals(void)
 		omp_unset_lock(&lock);
 		omp_set_nest_lock(&nest);
 		omp_set_nest_lock(&nest);
-		sum += 1;
+		nested += 1;
 		omp_unset_nest_lock(&nest);
 		omp_unset_nest_lock(&nest);
 	}
@@ -236,7 +236,8 @@ static void criticals(void)
 	for (int i = 0; i < length; i++)
 		named += list[i];
 	check("list", named, 39 * 40 / 2);
-	check("locks", sum, 40 + 39 * 40 / 2);
+	check("locks", sum, 39 * 40 / 2);
+	check("nested locks", nested, 40);
 	omp_destroy_lock(&lock);
 	omp_destroy_nest_lock(&nest);
 }
