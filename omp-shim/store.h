@@ -2,12 +2,13 @@
 /*
  * In the parent: what members wrote, beside the memory of the instant.
  *
- * For each page that anybody wrote to there is a copy with all writes so far, and who wrote its
- * bytes when: one writer for the page as long as there is one, then one for each byte. "When" is a
- * clock of that member's: it counts its synchronisations. What a member has seen of others is a
- * vector of clocks (Fidge 1988, Mattern 1989): after a barrier everything, after a lock what its
- * last holder had seen. Two writes to a byte of which neither member had seen the other are a
- * *conflict* if the values differ; so is a write and an atomic operation.
+ * For each page that anybody wrote to there is a copy of what was written, and who wrote its bytes
+ * when: a few *layers*, each a mask of bytes and their stamp (stamps.h), and one stamp for each byte
+ * where there are more than a few. "When" is a clock of that member's: it counts its
+ * synchronisations. What a member has seen of others is a vector of clocks (Fidge 1988, Mattern
+ * 1989): after a barrier everything, after a lock what its last holder had seen. Two writes to a
+ * byte of which neither member had seen the other are a *conflict* if the values differ; so is a
+ * write and an atomic operation. Of the writes to a byte those count that no later one has seen.
  */
 #ifndef OMP_SHIM_STORE_H
 #define OMP_SHIM_STORE_H
@@ -51,7 +52,10 @@ int store_fetch(struct store *store, unsigned member, uint64_t address, void *by
 int store_atomic(struct store *store, unsigned member, uint64_t address, const void *bytes,
 		 size_t count);
 
-/* Puts all that was written into the process's memory. Return: bytes that were. */
+/*
+ * Puts all that was written into the process's memory. Return: bytes that were; UINT64_MAX: some of
+ * it is memory that this process does not have or may not write to, and nothing was put in.
+ */
 uint64_t store_commit(struct store *store);
 
 #endif

@@ -8,24 +8,24 @@
 #ifndef OMP_SHIM_TWIN_H
 #define OMP_SHIM_TWIN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "omp-shim/pieces.h"
 #include "omp-shim/ranges.h"
 #include "proto/omp.h"
 
 struct twin {
 	pid_t pid;
-	int pagemap;		/* descriptor */
-	uint64_t *entries;	/* of pagemap, as many as are read at a time */
+	int pagemap, memory;	/* descriptors: of this process */
+	int twin_pagemap, twin_memory;
+	int clear_refs;
+	bool by_owner;		/* no soft-dirty bits here: pages that this process has for itself */
+	struct batch *batch;
 	uint64_t page_count;	/* pages compared since the beginning */
-};
-
-/* Pieces that are put together or taken apart. */
-struct pieces {
-	uint8_t *bytes;
-	size_t len, room;
+	uint64_t idle_count;	/* of these, found unchanged since the bits were cleared */
 };
 
 /* Return: 0 or -errno (a descriptor or process could not be made). */
@@ -34,7 +34,9 @@ void twin_end(struct twin *twin);
 
 /*
  * Appends to `pieces` what differs from the twin in `ranges`, and makes the twin's memory the same.
- * Return: 0 or -errno; -EFBIG beyond `limit` bytes of pieces.
+ * The ranges of a call hold those of the call before; what is added must not have been written
+ * before that one. Return: 0 or -errno; -EFBIG beyond `limit` bytes of pieces; -EFAULT: something
+ * was written where the twin has no memory.
  */
 int twin_diff(struct twin *twin, const struct ranges *ranges, struct pieces *pieces, size_t limit);
 
@@ -45,12 +47,13 @@ int twin_diff(struct twin *twin, const struct ranges *ranges, struct pieces *pie
  */
 int twin_apply(struct twin *twin, const uint8_t *bytes, size_t len);
 
+/*
+ * Return: 1 if this process changed any of these bytes and has not sent them: before a locked
+ * instruction they have to be; 0; -errno.
+ */
+int twin_differs(struct twin *twin, uint64_t address, size_t count);
+
 /* Writes to the twin alone: this process has, or will have, the same there. Return: 0 or -errno. */
 int twin_put(struct twin *twin, uint64_t address, const void *bytes, size_t count);
-
-/* True if they are pieces as proto/omp.h says, all within `ranges`. */
-bool pieces_check(const uint8_t *bytes, size_t len, const struct ranges *ranges);
-int pieces_add(struct pieces *pieces, uint64_t address, const void *bytes, size_t count);
-void pieces_fini(struct pieces *pieces);
 
 #endif

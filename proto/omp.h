@@ -14,7 +14,8 @@
  *
  * Memory travels as *pieces*: struct omp_piece, then `bytes` bytes, one after another, by rising
  * address, not overlapping. A piece holds what was written and nothing else, byte for byte: what
- * lies between two of them may be another member's.
+ * lies between may be another member's. Where little was written in many places of a page, one piece
+ * has them all.
  */
 #ifndef PROTO_OMP_H
 #define PROTO_OMP_H
@@ -149,11 +150,32 @@ enum omp_reason {
 	OMP_REASONS
 };
 
+enum omp_form {
+	OMP_RUN,		/* the bytes at address, address + 1… */
+	OMP_SCATTERED,		/* bytes here and there in the page at address, as told below */
+	OMP_FORMS
+};
+
 struct omp_piece {
 	uint64_t address;
-	uint32_t bytes;		/* 1… */
-	uint32_t reserved;
+	uint32_t bytes;		/* that follow: 1…OMP_MAX_RUN */
+	uint8_t form;		/* enum omp_form */
+	uint8_t pattern;	/* of OMP_SCATTERED, else 0 */
+	uint16_t reserved;
 };
 _Static_assert(sizeof(struct omp_piece) == 16, "no padding");
+#define OMP_MAX_RUN (16u << 20)
+
+/*
+ * OMP_SCATTERED: a page is 64 lines of 8 words of 8 bytes, and a word's mask is a byte, whose bit b
+ * is set if byte b was written. Most words have the mask `pattern`. After the piece: this structure;
+ * for each line in `lines` that is not in `plain`, by rising address, a byte whose bit w is set if
+ * word w has another mask, and then these masks; then the bytes that were written, by rising address.
+ */
+struct omp_scattered {
+	uint64_t lines;		/* that have any */
+	uint64_t plain;		/* of these, those whose words all have the pattern */
+};
+_Static_assert(sizeof(struct omp_scattered) == 16, "no padding");
 
 #endif
