@@ -25,10 +25,10 @@
  * getrandom(), were in the memory of the clone, and are in MPI_ENV for what it starts:
  * "ADDRESS:PORT/TOKEN", the token as MPI_TOKEN_BYTES * 2 hexadecimal digits.
  *
- * Who connects speaks first: HELLO. All numbers are little-endian, no frame is longer than
- * MPI_MAX_FRAME. A peer that says what cannot be is disconnected, with a line on the keeper's
- * standard error; what it had is treated as if it had died. Strings are NUL-ended, one after
- * another, and all of a frame's payload.
+ * Who connects speaks first: HELLO, and is answered by a HELLO without payload, or disconnected. All
+ * numbers are little-endian, no frame is longer than MPI_MAX_FRAME. A peer that says what cannot be
+ * is disconnected, with a line on the keeper's standard error; what it had is treated as if it had
+ * died. Strings are NUL-ended, one after another, and all of a frame's payload.
  *
  * The clones of one ticket are a *group*; its number is the ticket's.
  */
@@ -57,7 +57,7 @@ struct mpi_frame {
 _Static_assert(sizeof(struct mpi_frame) == 12, "no padding");
 
 enum mpi_type {
-	MPI_HELLO = 1,	/* who connects → keeper, first: struct mpi_hello */
+	MPI_HELLO = 1,	/* who connects → keeper, first: struct mpi_hello; keeper → who connected: taken */
 
 	MPI_WANT,	/* asker → keeper: struct mpi_want. One at a time on a connection */
 	MPI_GRANT,	/* keeper → asker, number = group: struct mpi_grant, then one string: Hydra's list
