@@ -3,6 +3,7 @@
 #ifndef MPI_SHIM_DOOR_H
 #define MPI_SHIM_DOOR_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "proto/mpi.h"
@@ -25,7 +26,7 @@ char *door_program(const char *name, char *path, size_t len);
 /*
  * One WANT and its answer on a connection of an asker. Return: 0 and *grant, *group and *hosts (a
  * string, the caller's to free()); or -errno with a sentence in *sentence (the caller's to free(),
- * NULL for want of memory).
+ * NULL for want of memory). What comes meanwhile about earlier groups of the connection is dropped.
  */
 int door_want(int sock, const struct mpi_want *want, uint32_t *group, struct mpi_grant *grant,
 	      char **hosts, char **sentence);
