@@ -29,7 +29,7 @@
 
 #define TRIES		 50
 #define START_TIMEOUT_MS 60000 /* for a keeper to say that it listens: libsf may have to wait */
-#define HELLO_TIMEOUT_S	 60    /* a keeper that is in the middle of a clone answers late */
+#define HELLO_TIMEOUT_S	 300   /* a keeper that waits for a ticket answers late */
 #define READY_FD	 3     /* the keeper's end of the pipe on which it says how it went */
 
 extern char **environ;
