@@ -411,10 +411,13 @@ int executor_run(const struct executor_order *order)
 		silence_keep(order->silence);
 	e.error = prepare(&e);
 	while (!e.error) {
+		int rc;
+
 		watch_all(&e);
-		if (!e.error)
-			e.error = loop_once(&e.loop, -1);
+		rc = e.error ? 0 : loop_once(&e.loop, -1);
 		finish_all(&e);
+		if (!e.error)
+			e.error = rc;
 	}
 	if (!e.left)
 		log_info("executor: the connection to the keeper ended: %s", strerror(-e.error));
