@@ -89,15 +89,14 @@ static int by_ssh(pid_t mpiexec, char **argv)
 	return give_up(mpiexec);
 }
 
-/* Hydra writes the command as a shell would have to read it. In place. */
-static char *unquoted(char *word)
+/* Adds the command, which Hydra writes as a shell would have to read it. */
+static void add_unquoted(struct wire_payload *payload, const char *word)
 {
 	size_t len = strlen(word);
+	bool quoted = len > 1 && word[0] == '"' && word[len - 1] == '"';
 
-	if (len < 2 || word[0] != '"' || word[len - 1] != '"')
-		return word;
-	word[len - 1] = 0;
-	return word + 1;
+	wire_add(payload, word + quoted, len - 2 * quoted);
+	wire_add(payload, "", 1);
 }
 
 /* Return: 0 or -errno. */
@@ -115,7 +114,7 @@ static int send_launch(int sock, char **argv)
 	wire_add(&payload, &counts, sizeof(counts));
 	wire_add_string(&payload, argv[1]);
 	wire_add_string(&payload, cwd ? cwd : "/");
-	wire_add_string(&payload, unquoted(argv[2]));
+	add_unquoted(&payload, argv[2]);
 	for (unsigned i = 1; i < counts.argc; i++)
 		wire_add_string(&payload, argv[2 + i]);
 	for (unsigned i = 0; i < counts.envc; i++)

@@ -112,6 +112,7 @@ static void take_programs(struct mpirun_options *o, struct argp_state *state, un
 			count++;
 		argp_parse(&behind_argp, count, next, ARGP_IN_ORDER | ARGP_LONG_ONLY, NULL,
 			   &behind);
+		next[0] = NULL; /* the end of the part before */
 		add_part(o, state, behind.ranks, behind.words);
 		next = after;
 	}

@@ -11,7 +11,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <mpi.h>
-#include <stdatomic.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -46,22 +46,18 @@ static const struct {
 	size_t offset;
 } calls[] = { CALLS(ENTRY) };
 
-/* Finds them, once; threads that do so at the same time find the same. Return: all are there. */
-static bool find_mpich(void)
-{
-	static atomic_bool found;
+static bool mpich_is_there;
 
-	if (atomic_load(&found))
-		return true;
+static void find_mpich(void)
+{
 	for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
 		void *function = shim_mpich(calls[i].name);
 
 		if (!function)
-			return false;
+			return;
 		memcpy((char *)&mpich + calls[i].offset, &function, sizeof(function));
 	}
-	atomic_store(&found, true);
-	return true;
+	mpich_is_there = true;
 }
 
 /* ---- what the program asked for, what MPICH is asked for ---- */
@@ -487,11 +483,13 @@ static bool is_collective(const struct request *request, int *rank)
 
 static int spawn(const struct request *request)
 {
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	struct plan plan = { .hosts_fd = -1 };
 	struct verdict verdict = { .deed = PASS };
 	int rank, rc;
 
-	if (!find_mpich()) {
+	pthread_once(&once, find_mpich);
+	if (!mpich_is_there) {
 		shim_say(request->call, "there is no MPICH in this program");
 		return MPI_ERR_OTHER;
 	}

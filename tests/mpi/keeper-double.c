@@ -2,13 +2,15 @@
 /*
  * A double of the keeper, to exercise libsfmpi with a real MPICH but no VM:
  *
- *	keeper-double [-l LOG] [-r SENTENCE] [-n RANKS] PROGRAM ARG…
+ *	keeper-double [-l LOG] [-o] [-r SENTENCE] [-n RANKS] PROGRAM ARG…
  *
  * runs PROGRAM with a keeper at the place of this user's, that "clones" by counting: to WANT it
  * answers with addresses of this machine, RANKS (1) on each unless the asker says how many, or
  * refuses with SENTENCE; a LAUNCH at one of them it runs here. What runs at any but 127.0.0.1 is
- *told MPI_ENV, as in clones, and comes by TCP. LOG gets a line for everything. To be run in a
- *network namespace of its own, so that it has the keeper's name for itself.
+ * told MPI_ENV, as in clones, and comes by TCP. LOG gets a line for everything. With -o it answers
+ * once on each connection, and hangs up when it is asked again.
+ *
+ * To be run in a network namespace of its own, so that it has the keeper's name for itself.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -33,6 +35,7 @@
 #define MAX_HOSTS   1024
 
 static const char *refusal;
+static bool once;
 static uint32_t ranks_of_clone = 1;
 static int logfile = -1;
 static char way[128]; /* MPI_ENV for what is launched */
@@ -90,6 +93,7 @@ static void grant(int sock, uint32_t group, const struct mpi_want *want)
 static void serve_asker(int sock)
 {
 	uint32_t group = (uint32_t)getpid() % 100;
+	unsigned asked = 0;
 
 	for (;;) {
 		_cleanup_free_ uint8_t *bytes = NULL;
@@ -103,6 +107,8 @@ static void serve_asker(int sock)
 		if (frame.type != MPI_WANT || frame.length != sizeof(want))
 			continue;
 		memcpy(&want, bytes, sizeof(want));
+		if (once && asked++)
+			break;
 		note("want %u per_clone %u min_clones %u per_host %u\n", want.ranks, want.per_clone,
 		     want.min_clones, want.per_host);
 		if (refusal)
@@ -286,9 +292,11 @@ int main(int argc, char **argv)
 	pid_t keeper, parent = getpid();
 	int option;
 
-	while ((option = getopt(argc, argv, "+l:r:n:")) != -1) {
+	while ((option = getopt(argc, argv, "+l:or:n:")) != -1) {
 		if (option == 'l')
 			logfile = open(optarg, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+		else if (option == 'o')
+			once = true;
 		else if (option == 'r')
 			refusal = optarg;
 		else if (option == 'n')

@@ -236,6 +236,16 @@ static void case_fails(void)
 	MPI_Barrier(MPI_COMM_WORLD);
 }
 
+static void case_fails_late(void)
+{
+	int codes[2] = { 0, 0 };
+	MPI_Comm child;
+
+	CHECK(MPI_Comm_spawn(self, MPI_ARGV_NULL, 2, MPI_INFO_NULL, 0, MPI_COMM_WORLD, &child,
+			     codes) == MPI_ERR_SPAWN);
+	CHECK(codes[0] == MPI_ERR_SPAWN && codes[1] == MPI_ERR_SPAWN);
+}
+
 static void on_error(MPI_Comm *comm, int *code, ...)
 {
 	CHECK(*comm == MPI_COMM_WORLD && error_class(*code) == MPI_ERR_SPAWN);
@@ -393,6 +403,7 @@ static const struct {
 	{ "below", case_below },
 	{ "host", case_host },
 	{ "fails", case_fails },
+	{ "fails_late", case_fails_late },
 	{ "handler", case_handler },
 	{ "root", case_root },
 	{ "arguments", case_arguments },

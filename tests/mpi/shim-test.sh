@@ -12,6 +12,11 @@ case_of 1 twice
 [ "$(grep -c '^asker by unix' "$work/log")" = 1 ] || fail "twice: more connections than one"
 grep -q '^drop' "$work/log" && fail "twice: what was used is dropped"
 
+double=-o
+case_of 1 twice
+[ "$(wants) $(launches)" = "2 5" ] || fail "twice: not on clones of a second keeper"
+double=
+
 case_of 1 profiled
 [ "$(wants) $(launches)" = "1 2" ] || fail "profiled: not on clones"
 
@@ -63,8 +68,14 @@ with=
 double='-r no.host.has.room'
 refused 'no.host.has.room$'
 
-# Debian's own MPICH cannot spawn. That is said before anything was asked for.
+# MPICH itself fails, when the clones are there already: they are given back.
 double=
+PRELOAD=$shim:$PWD/.libs/mpich-double.so
+case_of 1 fails_late
+[ "$(grep -c '^drop' "$work/log")" = 1 ] || fail "fails: the clones are not given back"
+unset PRELOAD
+
+# Debian's own MPICH cannot spawn. That is said before anything was asked for.
 stock=$(ldconfig -p | sed -n 's/.*libmpich.so.12 .*=> //p' | head -n 1)
 if [ -n "$stock" ] && grep -aq ch4:ucx "$stock"; then
 	MPICH=${stock%/*}
