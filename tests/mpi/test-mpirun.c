@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <pty.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -462,6 +463,66 @@ static void test_second_signal(void)
 	CU_ASSERT_EQUAL(ends, 1);
 }
 
+static void count_one(int number)
+{
+	(void)number;
+	if (write(STDOUT_FILENO, "interrupted\n", 12) < 0)
+		_exit(1);
+}
+
+/* mpiexec for the next test: writes a line for each SIGINT it gets, until its input has one. */
+static int count_signals(void)
+{
+	struct sigaction action = { .sa_handler = count_one, .sa_flags = SA_RESTART };
+	char byte;
+
+	sigaction(SIGINT, &action, NULL);
+	if (write(STDOUT_FILENO, "ready\n", 6) < 0)
+		return 1;
+	return read(STDIN_FILENO, &byte, 1) == 1 ? 4 : 1;
+}
+
+/* Reads from a terminal until a word has come; NULL: to the end. */
+static void read_terminal(int master, char *text, size_t room, const char *word)
+{
+	size_t len = strlen(text);
+	ssize_t got;
+
+	while ((!word || !strstr(text, word)) &&
+	       (got = read(master, text + len, room - 1 - len)) > 0) {
+		len += (size_t)got;
+		text[len] = 0;
+	}
+}
+
+/* The terminal tells the whole group: nothing is to be passed on. */
+static void test_terminal(void)
+{
+	char self[512], script[600], text[8192] = "", *first;
+	char *argv[] = { "sf-mpirun", "-q", "-n", "2", "true", NULL };
+	_cleanup_fd_ int master = -1;
+	int status;
+	pid_t pid;
+
+	self[readlink("/proc/self/exe", self, sizeof(self) - 1)] = 0;
+	snprintf(script, sizeof(script), "exec %s --count-signals", self);
+	mpiexec_does(script);
+	pid = forkpty(&master, NULL, NULL, NULL);
+	if (!pid)
+		become(argv);
+	read_terminal(master, text, sizeof(text), "ready");
+	CU_ASSERT_EQUAL(write(master, "\003", 1), 1);
+	read_terminal(master, text, sizeof(text), "interrupted");
+	usleep(200000); /* for one that must not come */
+	CU_ASSERT_EQUAL(write(master, "\n", 1), 1);
+	read_terminal(master, text, sizeof(text), NULL);
+	waitpid(pid, &status, 0);
+	first = strstr(text, "interrupted");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(first);
+	CU_ASSERT_PTR_NULL(strstr(first + 1, "interrupted"));
+	CU_ASSERT(WIFEXITED(status) && WEXITSTATUS(status) == 130);
+}
+
 /* And one that gets no second signal by time. */
 static void test_patience(void)
 {
@@ -547,7 +608,7 @@ static void test_lost(void)
 	CU_ASSERT_PTR_NOT_NULL(strstr(c.stderr_text, "the keeper has ended"));
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	CU_TestInfo mpirun_tests[] = {
 		{ "Hydra gets its words", test_words },
@@ -561,6 +622,7 @@ int main(void)
 		{ "signals arrive", test_signals },
 		{ "a second signal ends it", test_second_signal },
 		{ "so does time", test_patience },
+		{ "Ctrl-C arrives once", test_terminal },
 		{ "a clone lost without ranks is told", test_lost_idle },
 		CU_TEST_INFO_NULL,
 	};
@@ -576,6 +638,8 @@ int main(void)
 		CU_SUITE_INFO_NULL,
 	};
 
+	if (argc > 1 && !strcmp(argv[1], "--count-signals"))
+		return count_signals();
 	/* the keeper's name is this network namespace's */
 	if (unshare(CLONE_NEWNET))
 		return 77;
