@@ -11,7 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* In a member, last before the region's function; `sock` may be used by the shim. Return: 0 or -errno. */
+/*
+ * In a member, last before the region's function; `sock` may be used by the shim. From then on
+ * omp_team.ways->leave() is one that the filter lets through. Return: 0 or -errno.
+ */
 int guard_arm(int sock);
 
 /* Writes out what stdio holds. Return: what was printed to `fd`, the caller's to free(), or NULL. */

@@ -22,7 +22,11 @@ int heap_reserve(unsigned members);
 /* In member `number`: from now on memory comes from its part. */
 void heap_enter(unsigned number);
 
-/* Adds what is in use of all parts, and for a member room to grow. Return: 0 or -ENOMEM. */
+/*
+ * In the parent: adds all of all parts, where pieces may come from. In a member: what is in use of
+ * them, and takes out the rest; so it is asked again before each comparison, while pieces of others
+ * are checked against what the parent has. Return: 0 or -ENOMEM.
+ */
 int heap_ranges(struct ranges *ranges);
 
 /* What this member freed that was not its own: `*count` addresses, good until the member's end. */
