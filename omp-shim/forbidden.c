@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "omp-shim/guard.h"
 #include "omp-shim/libraries.h"
 #include "omp-shim/real.h"
 #include "omp-shim/team.h"
@@ -19,10 +20,9 @@
 #define EXPORT __attribute__((visibility("default")))
 #define CALLER __builtin_return_address(0)
 
-/* Threads of nested regions have no omp_here, and are told by the part of them that is a member. */
 static void only_outside(const void *caller, enum omp_reason reason, const char *name)
 {
-	if (omp_here && !library_is_own(caller))
+	if (guard_is_on() && !library_is_own(caller))
 		member_fail(reason, "it called %s(), whose effect cannot be sent home", name);
 }
 

@@ -58,9 +58,14 @@ asm(".pushsection .text\n"
     ".size guard_call, . - guard_call\n"
     ".popsection\n");
 
-static volatile sig_atomic_t leaving;
+static volatile sig_atomic_t armed, leaving;
 static struct team_ways ways; /* as they were, but for leave() */
 static void (*real_leave)(int status) __attribute__((noreturn));
+
+bool guard_is_on(void)
+{
+	return armed && !leaving;
+}
 
 static void guard_leave(int status) __attribute__((noreturn));
 static void guard_leave(int status)
@@ -319,5 +324,8 @@ int guard_arm(int sock)
 	rc = take_signals();
 	if (!rc)
 		rc = take_output();
-	return rc ? rc : filter_calls(sock);
+	if (!rc)
+		rc = filter_calls(sock);
+	armed = !rc;
+	return rc;
 }

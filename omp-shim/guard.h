@@ -8,6 +8,7 @@
 #ifndef OMP_SHIM_GUARD_H
 #define OMP_SHIM_GUARD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,6 +17,9 @@
  * omp_team.ways->leave() is one that the filter lets through. Return: 0 or -errno.
  */
 int guard_arm(int sock);
+
+/* True in a member, for all its threads, from guard_arm() until it leaves. */
+bool guard_is_on(void);
 
 /* Writes out what stdio holds. Return: what was printed to `fd`, the caller's to free(), or NULL. */
 uint8_t *guard_output(int fd, size_t *len);
