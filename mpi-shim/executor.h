@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #include "proto/mpi.h"
-#include "silence.h"
+#include "libsf/silence.h"
 
 struct executor_order {
 	struct sockaddr_in keeper; /* in ID 0 */

@@ -327,7 +327,7 @@ static int clone_silently(struct peer *asker, int ticket, char *why, size_t len)
 {
 	struct keeper *keeper = asker->keeper;
 	uint64_t stopped_us, cloning_ns;
-	int rc = silence_begin(&keeper->silence, asker->pid), error;
+	int rc = silence_begin(&keeper->silence, asker->pid, 0), error;
 	size_t threads = keeper->silence.count;
 
 	if (rc) {

@@ -18,7 +18,7 @@
 #include "libsf/sf.h"
 #include "loop.h"
 #include "proto/mpi.h"
-#include "silence.h"
+#include "libsf/silence.h"
 #include "wire.h"
 
 /* What the keeper needs of libsf; a test has its own. */

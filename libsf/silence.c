@@ -19,7 +19,7 @@
  * is in there); and what may not be traced by this user.
  */
 #define _GNU_SOURCE
-#include "silence.h"
+#include "libsf/silence.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -62,6 +62,7 @@ struct silenced {
 struct sparing {
 	pid_t agent;		 /* 0: not known */
 	char users[3][CGROUP_BYTES]; /* cgroups of the agent, of this process, of the companion */
+	pid_t asked;		 /* to be left alone; 0: none */
 	pid_t *spared;		 /* seen in earlier passes */
 	size_t count, room;
 };
@@ -150,7 +151,7 @@ static int is_spared(struct sparing *sparing, pid_t pid)
 {
 	unsigned flags = 0;
 
-	if (pid == 1 || pid == getpid() || pid == sparing->agent)
+	if (pid == 1 || pid == getpid() || pid == sparing->agent || pid == sparing->asked)
 		return 1;
 	for (size_t i = 0; i < sparing->count; i++) {
 		if (sparing->spared[i] == pid)
@@ -340,9 +341,9 @@ static int stop_all(struct silence *silence, struct sparing *sparing)
 	return fail(silence, -EAGAIN, "new processes again and again, the last", pass.pid);
 }
 
-int silence_begin(struct silence *silence, pid_t companion)
+int silence_begin(struct silence *silence, pid_t companion, pid_t spared)
 {
-	struct sparing sparing = { .agent = find_agent() };
+	struct sparing sparing = { .agent = find_agent(), .asked = spared };
 	int rc;
 
 	read_cgroup(sparing.agent, sparing.users[0]);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Stopping what runs in the VM, so that its copies in a clone do not run one instruction. */
-#ifndef MPI_SHIM_SILENCE_H
-#define MPI_SHIM_SILENCE_H
+#ifndef LIBSF_SILENCE_H
+#define LIBSF_SILENCE_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -19,10 +19,10 @@ struct silence {
 
 /*
  * Stops every thread of every process but those that a clone needs, or that have nothing to do with
- * programs that users run: see silence.c. `companion` is a process on whose behalf this is done; 0:
- * none. Return: 0; or -errno with a sentence in `why`, and nothing is stopped.
+ * programs that users run: see silence.c. `companion` is a process on whose behalf this is done, `spared`
+ * one that is not stopped; 0: none. Return: 0; or -errno with a sentence in `why`, and nothing is stopped.
  */
-int silence_begin(struct silence *silence, pid_t companion);
+int silence_begin(struct silence *silence, pid_t companion, pid_t spared);
 
 /*
  * Lets all go on as if nothing had been. What was in a state in which it cannot be let go yet
