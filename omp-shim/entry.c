@@ -101,7 +101,7 @@ void attempt_end_here(struct attempt *a)
 /* How many threads libgomp shall take. A member that is a process has none of its waiting threads. */
 static unsigned threads_here(unsigned threads)
 {
-	return member_self()->size && omp_team.ways == &team_by_processes ? 1 : threads;
+	return member_self()->size && policy_options()->processes ? 1 : threads;
 }
 
 /* -- libgomp's entries ------------------------------------------------------------------------ */

@@ -256,7 +256,18 @@ static int allow_some(scmp_filter_ctx filter, int sock)
 	return rc;
 }
 
-static int make_rules(scmp_filter_ctx filter, int sock)
+static int allow_files(scmp_filter_ctx filter, const int *files, unsigned count)
+{
+	static const int calls[] = { CALL(write), CALL(pwrite64) };
+	int rc = 0;
+
+	for (unsigned i = 0; !rc && i < count * ARRAY_SIZE(calls); i++)
+		rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i % ARRAY_SIZE(calls)], 1,
+				      SCMP_A0(SCMP_CMP_EQ, (uint64_t)files[i / ARRAY_SIZE(calls)]));
+	return rc;
+}
+
+static int make_rules(scmp_filter_ctx filter, int sock, const int *files, unsigned count)
 {
 	int rc = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_TRAP);
 
@@ -265,6 +276,8 @@ static int make_rules(scmp_filter_ctx filter, int sock)
 	/* its flags cannot be seen: the C library then takes clone(2) */
 	if (!rc)
 		rc = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), CALL(clone3), 0);
+	if (!rc)
+		rc = allow_files(filter, files, count);
 	return rc ? rc : allow_some(filter, sock);
 }
 
@@ -296,11 +309,11 @@ static int install(int program)
 	return 0;
 }
 
-static int filter_calls(int sock)
+static int filter_calls(int sock, const int *files, unsigned count)
 {
 	_cleanup_fd_ int program = memfd_create("filter", MFD_CLOEXEC);
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_TRAP);
-	int rc = program < 0 ? -errno : !filter ? -ENOMEM : make_rules(filter, sock);
+	int rc = program < 0 ? -errno : !filter ? -ENOMEM : make_rules(filter, sock, files, count);
 
 	if (!rc)
 		rc = seccomp_export_bpf(filter, program);
@@ -312,7 +325,7 @@ static int filter_calls(int sock)
 	return rc;
 }
 
-int guard_arm(int sock)
+int guard_arm(int sock, const int *files, unsigned count)
 {
 	int rc;
 
@@ -325,7 +338,7 @@ int guard_arm(int sock)
 	if (!rc)
 		rc = take_output();
 	if (!rc)
-		rc = filter_calls(sock);
+		rc = filter_calls(sock, files, count);
 	armed = !rc;
 	return rc;
 }

@@ -13,10 +13,11 @@
 #include <stdint.h>
 
 /*
- * In a member, last before the region's function; `sock` may be used by the shim. From then on
+ * In a member, last before the region's function; `sock` may be used by the shim, and `files`, of which
+ * there are `count`, may be written to. From then on
  * omp_team.ways->leave() is one that the filter lets through. Return: 0 or -errno.
  */
-int guard_arm(int sock);
+int guard_arm(int sock, const int *files, unsigned count);
 
 /* True in a member, for all its threads, from guard_arm() until it leaves. */
 bool guard_is_on(void);

@@ -103,12 +103,15 @@ void member_run(unsigned number, region_function *function, void *data)
 
 	m->number = number;
 	m->size = omp_team.members;
-	m->ranges = omp_team.ranges;
-	must(twin_make(&m->twin), "there is no second process");
 	connect_home(m);
+	for (size_t i = 0; i < omp_team.ranges.count; i++)
+		must(ranges_add(&m->ranges, omp_team.ranges.all[i].start, omp_team.ranges.all[i].end),
+		     "no memory");
+	must(twin_make(&m->twin), "there is no second process");
 	heap_enter(number);
 	must(locked_arm(thread->stack_start, thread->stack_end), "no breakpoints");
-	must(guard_arm(m->sock), "no filter of system calls");
+	must(guard_arm(m->sock, (int[]){ m->twin.memory, m->twin.twin_memory, m->twin.clear_refs }, 3),
+	     "no filter of system calls");
 	m->entry = (uintptr_t)__builtin_frame_address(0);
 	begin_ns = cpu_ns();
 	omp_here = m;

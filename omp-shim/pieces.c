@@ -2,6 +2,7 @@
 /* Pieces put together and taken apart. */
 #include "omp-shim/pieces.h"
 
+#include <emmintrin.h>
 #include <errno.h>
 
 #include "omp-shim/own.h"
@@ -9,31 +10,33 @@
 #include "proto/omp.h"
 
 #define WORDS 8u /* in a line */
+#define EACH_WORD 0x0101010101010101ull
 #define FEW_RUNS 3u /* from here on scattered bytes may be shorter */
 #define MOST_SCATTERED (sizeof(struct omp_piece) + sizeof(struct omp_scattered) + \
 			PAGE_LINES * (1 + WORDS) + PAGE_BYTES)
 
 /* -- masks ------------------------------------------------------------------------------------ */
 
-/* Return: bit b is set if byte b is not 0. */
-static inline uint64_t nonzero_bytes(uint64_t word)
-{
-	const uint64_t low = 0x7f7f7f7f7f7f7f7full;
-	uint64_t top = (((word & low) + low) | word) & ~low;
-
-	return (top >> 7) * 0x0102040810204080ull >> 56;
-}
-
 uint64_t line_mask(const uint8_t *a, const uint8_t *b)
 {
-	uint64_t mask = 0, x, y;
+	uint64_t same = 0;
 
-	for (unsigned i = 0; i < WORDS; i++) {
-		memcpy(&x, a + i * 8, 8);
-		memcpy(&y, b + i * 8, 8);
-		mask |= nonzero_bytes(x ^ y) << i * 8;
+	for (unsigned i = 0; i < LINE_BYTES / 16; i++) {
+		__m128i x = _mm_loadu_si128((const __m128i *)(const void *)(a + i * 16));
+		__m128i y = _mm_loadu_si128((const __m128i *)(const void *)(b + i * 16));
+
+		same |= (uint64_t)(uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(x, y)) << i * 16;
 	}
-	return mask;
+	return ~same;
+}
+
+/* How many bits are set. The compiler's own calls a function where the processor may lack it. */
+static inline unsigned bits_in(uint64_t x)
+{
+	x -= x >> 1 & 0x5555555555555555ull;
+	x = (x & 0x3333333333333333ull) + (x >> 2 & 0x3333333333333333ull);
+	x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0full;
+	return (unsigned)(x * 0x0101010101010101ull >> 56);
 }
 
 void line_copy(uint8_t *to, const uint8_t *from, uint64_t mask)
@@ -42,13 +45,15 @@ void line_copy(uint8_t *to, const uint8_t *from, uint64_t mask)
 		memcpy(to, from, LINE_BYTES);
 		return;
 	}
-	while (mask) {
-		unsigned at = (unsigned)__builtin_ctzll(mask);
-		uint64_t rest = ~(mask >> at);
-		unsigned count = rest ? (unsigned)__builtin_ctzll(rest) : 64 - at;
+	for (; mask; mask >>= 8, to += 8, from += 8) {
+		uint8_t one = (uint8_t)mask;
 
-		memcpy(to + at, from + at, count);
-		mask = at + count < 64 ? mask & ~0ull << (at + count) : 0;
+		if (one == 0xff) {
+			memcpy(to, from, 8);
+			continue;
+		}
+		for (; one; one &= (uint8_t)(one - 1))
+			to[__builtin_ctz(one)] = from[__builtin_ctz(one)];
 	}
 }
 
@@ -58,7 +63,7 @@ static unsigned runs_of(const uint64_t mask[PAGE_LINES])
 	unsigned runs = 0;
 
 	for (unsigned i = 0; i < PAGE_LINES; i++) {
-		runs += (unsigned)__builtin_popcountll(mask[i] & ~(mask[i] << 1 | before));
+		runs += bits_in(mask[i] & ~(mask[i] << 1 | before));
 		before = mask[i] >> 63;
 	}
 	return runs;
@@ -131,6 +136,10 @@ static uint8_t find_pattern(const uint64_t mask[PAGE_LINES])
 	unsigned votes = 0;
 
 	for (unsigned line = 0; line < PAGE_LINES; line++) {
+		if (votes && mask[line] == pattern * EACH_WORD) {
+			votes += WORDS;
+			continue;
+		}
 		for (uint64_t word = 0; mask[line] && word < WORDS; word++) {
 			uint8_t one = (uint8_t)(mask[line] >> word * 8);
 
@@ -142,22 +151,40 @@ static uint8_t find_pattern(const uint64_t mask[PAGE_LINES])
 	return pattern;
 }
 
+/* A mask whose bits are all beside one another: where they begin, and how many. */
+static inline bool is_run(uint8_t one, unsigned *start, unsigned *count)
+{
+	unsigned run;
+
+	*start = (unsigned)__builtin_ctz(one);
+	run = (unsigned)one >> *start;
+	*count = (unsigned)__builtin_ctz(~run);
+	return !(run & (run + 1));
+}
+
 /* Writes a line's bytes without gaps; up to 7 more than that are touched. Return: how many. */
 static size_t pack(uint8_t *to, const uint8_t *line, uint64_t mask)
 {
 	size_t len = 0;
 
-	for (unsigned word = 0; word < WORDS; word++, mask >>= 8, line += 8) {
+	for (; mask; mask >>= 8, line += 8) {
 		uint8_t one = (uint8_t)mask;
+		unsigned start, count;
+		uint64_t word;
 
-		if (one == 0xff)
-			memcpy(to + len, line, 8);
-		else if (one)
-			for (unsigned b = 0, at = 0; b < 8; b++) {
-				if (one >> b & 1)
-					to[len + at++] = line[b];
-			}
-		len += (unsigned)__builtin_popcount(one);
+		if (!one)
+			continue;
+		memcpy(&word, line, 8);
+		if (is_run(one, &start, &count)) {
+			word >>= start * 8;
+			memcpy(to + len, &word, 8);
+			len += count;
+			continue;
+		}
+		for (unsigned b = 0; b < 8; b++, word >>= 8) {
+			to[len] = (uint8_t)word;
+			len += one >> b & 1;
+		}
 	}
 	return len;
 }
@@ -168,7 +195,7 @@ static size_t pack_mask(uint8_t *to, uint64_t mask, uint8_t pattern)
 	uint8_t *others = to;
 	size_t len = 1;
 
-	if (mask == pattern * 0x0101010101010101ull)
+	if (mask == pattern * EACH_WORD)
 		return 0;
 	*others = 0;
 	for (unsigned word = 0; word < WORDS; word++) {
@@ -237,7 +264,7 @@ int pieces_add_page(struct pieces *pieces, uint64_t address, const uint8_t *page
 		return 0;
 	}
 	for (unsigned line = 0; line < PAGE_LINES; line++)
-		count += (unsigned)__builtin_popcountll(mask[line]);
+		count += bits_in(mask[line]);
 	len = put_scattered(pieces->bytes + pieces->len, address, page, mask);
 	if (len > count + runs * sizeof(struct omp_piece)) {
 		put_runs(pieces, address, page, mask);
@@ -296,7 +323,7 @@ static bool take_mask(const uint8_t **at, const uint8_t *end, uint8_t pattern, u
 	if (*at == end)
 		return false;
 	others = *(*at)++;
-	if (end - *at < __builtin_popcount(others))
+	if (end - *at < (int)bits_in(others))
 		return false;
 	for (unsigned word = 0; word < WORDS; word++) {
 		uint8_t one = others >> word & 1 ? *(*at)++ : pattern;
@@ -306,10 +333,27 @@ static bool take_mask(const uint8_t **at, const uint8_t *end, uint8_t pattern, u
 	return true;
 }
 
-static void unpack(uint8_t *line, const uint8_t *from, uint64_t mask)
+/* The other way round. Return: how many bytes there were, all before `end`. */
+static size_t unpack(uint8_t *line, const uint8_t *from, const uint8_t *end, uint64_t mask)
 {
-	for (; mask; mask &= mask - 1)
-		line[__builtin_ctzll(mask)] = *from++;
+	const uint8_t *at = from;
+
+	for (; mask; mask >>= 8, line += 8) {
+		uint8_t one = (uint8_t)mask;
+		unsigned start, count;
+		uint64_t word;
+
+		if (one && end - at >= 8 && is_run(one, &start, &count)) {
+			memcpy(&word, at, 8);
+			word <<= start * 8;
+			memcpy(line, &word, 8);
+			at += count;
+			continue;
+		}
+		for (; one; one &= (uint8_t)(one - 1))
+			line[__builtin_ctz(one)] = *at++;
+	}
+	return (size_t)(at - from);
 }
 
 /* Return: false if it is not as it should be. */
@@ -330,19 +374,18 @@ static bool take_scattered(struct pieces_reader *reader, const struct omp_piece 
 	for (uint64_t left = head.lines; left; left &= left - 1) {
 		unsigned line = (unsigned)__builtin_ctzll(left);
 
-		part->mask[line] = piece->pattern * 0x0101010101010101ull;
+		part->mask[line] = piece->pattern * EACH_WORD;
 		if (!(head.plain >> line & 1) &&
 		    !take_mask(&at, end, piece->pattern, &part->mask[line]))
 			return false;
-		count += (unsigned)__builtin_popcountll(part->mask[line]);
+		count += bits_in(part->mask[line]);
 	}
 	if (!count || (size_t)(end - at) != count)
 		return false;
 	for (uint64_t left = head.lines; left; left &= left - 1) {
 		unsigned line = (unsigned)__builtin_ctzll(left);
 
-		unpack(reader->page + line * LINE_BYTES, at, part->mask[line]);
-		at += __builtin_popcountll(part->mask[line]);
+		at += unpack(reader->page + line * LINE_BYTES, at, end, part->mask[line]);
 	}
 	part->address = piece->address;
 	part->page = reader->page;

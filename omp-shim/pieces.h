@@ -27,8 +27,7 @@ struct pieces {
 int pieces_add(struct pieces *pieces, uint64_t address, const void *bytes, size_t count);
 
 /*
- * Appends the bytes of `page` (readable where the mask is set) that the mask names, in the form that
- * is shortest; with what came last if they go on there. Pages come by rising address. Return: 0 or
+ * Appends the bytes of `page` (all of it readable) that the mask names, in the form that is shortest; with what came last if they go on there. Pages come by rising address. Return: 0 or
  * -ENOMEM.
  */
 int pieces_add_page(struct pieces *pieces, uint64_t address, const uint8_t *page,

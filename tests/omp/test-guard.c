@@ -59,7 +59,7 @@ static int in_member(void (*run)(void))
 		return -1;
 	pid = fork();
 	if (!pid) {
-		if (!getenv("TEST_GUARD_OFF") && guard_arm(ends[0]))
+		if (!getenv("TEST_GUARD_OFF") && guard_arm(ends[0], NULL, 0))
 			_exit(1);
 		omp_here = &self;
 		run();
