@@ -290,9 +290,12 @@ static bool model_write(unsigned member, unsigned place, uint8_t value, bool ato
 
 static bool due(unsigned member, unsigned place)
 {
-	const struct event *event = &model.events[model.current[place] - 1];
+	const struct event *event;
 
-	return model.current[place] && event->version > model.given[member] && !event->holds[member];
+	if (!model.current[place])
+		return false;
+	event = &model.events[model.current[place] - 1];
+	return event->version > model.given[member] && !event->holds[member];
 }
 
 /* Some bytes, near one another or not. Return: what the store says is what the model says. */

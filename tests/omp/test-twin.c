@@ -300,7 +300,7 @@ static void the_twin_alone_is_written_to(void)
 
 /* ---- the process ---- */
 
-static volatile bool stop;
+static volatile unsigned stop;
 static volatile unsigned signals;
 
 static void count_signal(int number)
@@ -323,7 +323,7 @@ static void nobody_sees_the_twin(void)
 	int status;
 
 	signal(SIGCHLD, count_signal);
-	stop = false;
+	stop = 0;
 	CU_ASSERT_FATAL(!pthread_create(&thread, NULL, hold_locks, NULL));
 	for (unsigned i = 0; i < 50; i++) {
 		CU_ASSERT_EQUAL_FATAL(twin_make(&twin), 0);
@@ -331,7 +331,7 @@ static void nobody_sees_the_twin(void)
 		CU_ASSERT_EQUAL(errno, ECHILD);
 		twin_end(&twin);
 	}
-	stop = true;
+	stop = 1;
 	pthread_join(thread, NULL);
 	CU_ASSERT_EQUAL(signals, 0);
 	signal(SIGCHLD, SIG_DFL);
@@ -339,7 +339,7 @@ static void nobody_sees_the_twin(void)
 
 static void the_twin_dies_with_its_maker(void)
 {
-	struct pollfd polled = { .events = POLLIN };
+	struct pollfd polled = { .events = POLLIN }, end = { 0 };
 	int ends[2];
 	pid_t pid, number = 0;
 
@@ -348,18 +348,22 @@ static void the_twin_dies_with_its_maker(void)
 	if (!pid) {
 		if (twin_make(&twin) || write(ends[1], &twin.pid, sizeof(pid)) != sizeof(pid))
 			_exit(1);
-		pause();
+		close(ends[1]);
+		for (;;)
+			pause();
 	}
+	close(ends[1]);
 	CU_ASSERT_EQUAL_FATAL(read(ends[0], &number, sizeof(number)), sizeof(number));
 	polled.fd = (int)syscall(SYS_pidfd_open, number, 0);
 	CU_ASSERT_FATAL(polled.fd >= 0);
 	CU_ASSERT_EQUAL(poll(&polled, 1, 0), 0);
+	/* it keeps nothing open */
+	end.fd = ends[0];
+	CU_ASSERT_EQUAL(poll(&end, 1, 20000), 1);
+	CU_ASSERT_EQUAL(poll(&polled, 1, 0), 0);
 	kill(pid, SIGKILL);
 	CU_ASSERT_EQUAL(waitpid(pid, NULL, 0), pid);
 	CU_ASSERT_EQUAL(poll(&polled, 1, 60000), 1);
-	/* it kept nothing open */
-	close(ends[1]);
-	CU_ASSERT_EQUAL(read(ends[0], &number, 1), 0);
 	close(ends[0]);
 	close(polled.fd);
 }
