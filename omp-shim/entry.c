@@ -5,6 +5,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <omp.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +38,28 @@ static unsigned team_size(unsigned threads)
 	return threads && threads < members ? threads : members;
 }
 
+/* What the program has set, which every thread of the team has as well (OpenMP 5.1, 2.4.4). */
+static struct {
+	omp_sched_t schedule;
+	int chunk, threads, levels, dynamic;
+} settings;
+
+static void note_settings(void)
+{
+	REAL(omp_get_schedule)(&settings.schedule, &settings.chunk);
+	settings.threads = REAL(omp_get_max_threads)();
+	settings.levels = REAL(omp_get_max_active_levels)();
+	settings.dynamic = REAL(omp_get_dynamic)();
+}
+
+static void inherit_settings(void)
+{
+	REAL(omp_set_schedule)(settings.schedule, settings.chunk);
+	REAL(omp_set_num_threads)(settings.threads);
+	REAL(omp_set_max_active_levels)(settings.levels);
+	REAL(omp_set_dynamic)(settings.dynamic);
+}
+
 bool attempt_away(struct attempt *a, region_function *function, region_function *body, void *data,
 		  unsigned threads)
 {
@@ -56,6 +79,9 @@ bool attempt_away(struct attempt *a, region_function *function, region_function 
 			region_prepare(size);
 		return false;
 	}
+	note_settings();
+	inherit_settings(); /* nothing changes, but libgomp has the memory for it now */
+	omp_team.inherit = inherit_settings;
 	a->reason = region_away(body, data, size, &a->members, &a->costs, a->why);
 	if (a->reason) {
 		a->away_failed = true;

@@ -372,12 +372,18 @@ static bool find_libc(void)
 
 /* -- malloc() and its family ------------------------------------------------------------------- */
 
+/* True if memory is for the shim, and of no use to the program. */
+static bool is_ours(const void *caller)
+{
+	return library_is_own(caller) || library_is_helper(caller);
+}
+
 /* The part that a call is served from; NULL: the C library. */
 static inline struct part *serving(const void *caller)
 {
 	if (likely(!here.part))
 		return NULL;
-	return library_is_own(caller) ? here.own : here.part;
+	return is_ours(caller) ? here.own : here.part;
 }
 
 static void *get(const void *caller, size_t align, size_t bytes)
@@ -398,7 +404,7 @@ static void put(const void *caller, void *address)
 	if (is_early(address) || !address)
 		return;
 	if (here.part && part != here.part && part != here.own) {
-		if (!library_is_own(caller))
+		if (!is_ours(caller))
 			note_foreign(address);
 	} else if (part) {
 		part_give(part, block_of(address));

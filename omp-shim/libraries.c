@@ -8,9 +8,10 @@
 
 #include "common/cleanup.h"
 
-static struct {
+static struct bounds {
 	uintptr_t start, end;
-} own;
+} own, helpers[5];
+static size_t helper_count;
 
 /* True if the file's name begins so, and is a library's: "libc" is libc.so.6 and no libcrypto. */
 static bool is_called(const char *path, const char *name)
@@ -61,21 +62,38 @@ bool library_is_apart(const struct dl_phdr_info *info)
 
 static int look(struct dl_phdr_info *info, size_t size, void *unused)
 {
+	/* what they allocate is for this library */
+	static const char *const names[] = { "libsf", "libxenstore", "libxentoolcore", "libcapstone",
+					     "libseccomp" };
+	bool helps = false;
 	uintptr_t start, end;
 
 	(void)size;
 	(void)unused;
-	if (!info->dlpi_name || !*info->dlpi_name || !holds(info, (uintptr_t)look, &start, &end))
+	if (!info->dlpi_name || !*info->dlpi_name)
 		return 0;
-	own.start = start;
-	own.end = end;
-	return 1;
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		helps |= is_called(info->dlpi_name, names[i]);
+	if (holds(info, (uintptr_t)look, &start, &end))
+		own = (struct bounds){ start, end };
+	else if (helps && helper_count < ARRAY_SIZE(helpers))
+		helpers[helper_count++] = (struct bounds){ start, end };
+	return 0;
 }
 
 void library_find_own(void)
 {
 	if (!own.end)
 		dl_iterate_phdr(look, NULL);
+}
+
+bool library_is_helper(const void *address)
+{
+	for (size_t i = 0; i < helper_count; i++) {
+		if ((uintptr_t)address >= helpers[i].start && (uintptr_t)address < helpers[i].end)
+			return true;
+	}
+	return false;
 }
 
 bool library_is_own(const void *address)

@@ -18,4 +18,7 @@ void library_find_own(void);
  */
 bool library_is_own(const void *address);
 
+/* The same of the libraries that this one uses, and the program does not. */
+bool library_is_helper(const void *address);
+
 #endif

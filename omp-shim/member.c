@@ -109,6 +109,8 @@ void member_run(unsigned number, region_function *function, void *data)
 		     "no memory");
 	must(twin_make(&m->twin), "there is no second process");
 	heap_enter(number);
+	if (omp_team.inherit)
+		omp_team.inherit();
 	must(locked_arm(thread->stack_start, thread->stack_end), "no breakpoints");
 	must(guard_arm(m->sock, (int[]){ m->twin.memory, m->twin.twin_memory, m->twin.clear_refs }, 3),
 	     "no filter of system calls");

@@ -74,6 +74,8 @@ static void *thread_main(void *opaque)
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, NULL);
+	if (omp_team.inherit) /* libgomp gets the memory for it here, and not in each member again */
+		omp_team.inherit();
 	start->error = describe_self(&omp_team.threads[number]);
 	__atomic_store_n(&start->ready, 1, __ATOMIC_RELEASE);
 	syscall(SYS_futex, &start->ready, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);

@@ -149,6 +149,10 @@ struct team {
 	unsigned size;			/* threads there are, with the program's own: 1 at first */
 	struct team_thread *threads;	/* [0] is the program's */
 
+	/* In a new thread, and in a member first of all: what libgomp keeps for each thread becomes as the
+	   region's own thread has it. */
+	void (*inherit)(void);
+
 	/* the region under way */
 	region_function *function;
 	void *data;

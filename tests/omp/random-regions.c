@@ -89,7 +89,7 @@ static void criticals(unsigned n)
 	for (unsigned i = 0; i < n; i += 128) {
 #pragma omp critical
 		{
-			c[i % N] += total;
+			c[i % N] += count;
 			total += mix(i);
 		}
 	}
