@@ -452,23 +452,40 @@ static int has_ended(void *arg)
 	return kill(*(pid_t *)arg, 0) && errno == ESRCH;
 }
 
+/* Return: the number that is the first that a command prints. */
+static pid_t await_pid(int sock)
+{
+	_cleanup_free_ uint8_t *payload = NULL;
+	struct mpi_frame frame;
+
+	if (wire_receive(sock, &frame, &payload) || frame.type != MPI_OUTPUT)
+		return -1;
+	return atoi((char *)payload + 4);
+}
+
 static void check_command_ends_with_launcher(const char *script)
 {
 	_cleanup_free_ char *hosts = NULL;
-	int sock = door_open(MPI_ASKER), launcher;
-	_cleanup_free_ uint8_t *payload = NULL;
-	struct mpi_frame frame;
+	int sock = door_open(MPI_ASKER), launcher, other;
+	struct outcome outcome;
 	uint32_t group = 0;
-	pid_t pid;
+	pid_t pid, other_pid;
 
 	CU_ASSERT_EQUAL(want(sock, 1, 1, &group, &hosts), 0);
+	/* another one, so that the clone stays: its end would end everything */
+	other = launch(1, 1, "trap 'echo on; exit' USR1; echo $$; while :; do sleep 0.05; done");
+	other_pid = await_pid(other);
 	launcher = launch(1, 1, script);
-	CU_ASSERT_EQUAL(wire_receive(launcher, &frame, &payload), 0);
-	pid = atoi((char *)payload + 4);
+	pid = await_pid(launcher);
 	CU_ASSERT(pid > 0 && !kill(pid, 0));
 	close(launcher);
 	CU_ASSERT(ground_await(has_ended, &pid));
+	CU_ASSERT(!has_frame(other, 50));
+	kill(other_pid, SIGUSR1);
+	CU_ASSERT(await_exit(other, &outcome));
+	CU_ASSERT_STRING_EQUAL(outcome.out[1], "on\n");
 	CU_ASSERT(await_frame(sock, MPI_ENDED, group));
+	close(other);
 	close(sock);
 }
 

@@ -27,7 +27,8 @@
 /* In a page that all share: what each process counts, as a file's would be. */
 static struct shared {
 	atomic_ulong counts[COUNTERS];
-	atomic_uint stops;
+	atomic_uint stops, end, sent, received;
+	_Atomic pid_t receiver;
 } *shared;
 
 static void block_sigchld(void)
@@ -136,34 +137,33 @@ static void every_thread_stops(void)
 	end(pid);
 }
 
-/* Forks all the time; each child counts a little. */
-static void breed(unsigned at)
+/* A process that goes on in a child of its own, again and again: none of them is there for long. */
+static void run_away(unsigned at)
 {
 	signal(SIGCHLD, SIG_IGN);
-	for (;;) {
-		if (!fork()) {
-			for (unsigned i = 0; i < 100000; i++)
-				atomic_fetch_add(&shared->counts[at], 1);
+	while (!atomic_load(&shared->end)) {
+		atomic_fetch_add(&shared->counts[at], 1);
+		if (fork())
 			_exit(0);
-		}
-		poll(NULL, 0, 1);
 	}
 }
 
 static void what_is_born_meanwhile_stops(void)
 {
-	pid_t pid = start(breed, 8);
+	pid_t pid = start(run_away, 8);
 
+	waitpid(pid, NULL, 0);
 	CU_ASSERT(ground_await(counts_on, &shared->counts[8]));
-	for (unsigned i = 0; i < 5; i++) {
+	for (unsigned i = 0; i < 10; i++) {
 		struct silence silence = { 0 };
 
 		CU_ASSERT_EQUAL(silence_begin(&silence, 0), 0);
 		CU_ASSERT(is_silent());
 		silence_end(&silence);
 		silence_fini(&silence);
+		CU_ASSERT(ground_await(counts_on, &shared->counts[8]));
 	}
-	end(pid);
+	atomic_store(&shared->end, 1);
 }
 
 static void on_chld(int signal, siginfo_t *info, void *context)
@@ -205,6 +205,8 @@ static void wait_in_vfork(unsigned at)
 {
 	for (;;) {
 		if (!vfork()) {
+			for (volatile unsigned i = 0; i < 3000000; i++)
+				;
 			execl("/bin/true", "true", NULL);
 			_exit(1);
 		}
@@ -249,6 +251,67 @@ static void signals_on_their_way_arrive(void)
 	silence_fini(&silence);
 	CU_ASSERT_EQUAL(waitpid(pid, &status, 0), pid);
 	CU_ASSERT(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
+}
+
+static void on_queued(int signal)
+{
+	(void)signal;
+	atomic_fetch_add(&shared->received, 1);
+}
+
+static void receive(unsigned unused)
+{
+	(void)unused;
+	signal(SIGRTMIN, on_queued);
+	atomic_store(&shared->receiver, getpid());
+	for (;;)
+		;
+}
+
+/* Sends signals that are queued, a few ahead of those that were received, until told to end. */
+static void send_signals(unsigned most)
+{
+	while (!atomic_load(&shared->end)) {
+		if (atomic_load(&shared->sent) - atomic_load(&shared->received) >= most)
+			continue;
+		atomic_fetch_add(&shared->sent, 1);
+		sigqueue(atomic_load(&shared->receiver), SIGRTMIN, (union sigval){ 0 });
+	}
+}
+
+static int all_received(void *arg)
+{
+	(void)arg;
+	return atomic_load(&shared->sent) == atomic_load(&shared->received);
+}
+
+static int is_ready(void *arg)
+{
+	(void)arg;
+	return atomic_load(&shared->receiver) != 0;
+}
+
+/* A thread may stop where it is about to get a signal. */
+static void no_signal_is_lost(void)
+{
+	pid_t receiver, sender;
+
+	atomic_store(&shared->end, 0);
+	receiver = start(receive, 0);
+	CU_ASSERT(ground_await(is_ready, NULL));
+	sender = start(send_signals, 4);
+	for (unsigned i = 0; i < 300; i++) {
+		struct silence silence = { 0 };
+
+		CU_ASSERT_EQUAL(silence_begin(&silence, 0), 0);
+		silence_end(&silence);
+		silence_fini(&silence);
+	}
+	atomic_store(&shared->end, 1);
+	waitpid(sender, NULL, 0);
+	CU_ASSERT(atomic_load(&shared->sent) > 300);
+	CU_ASSERT(ground_await(all_received, NULL));
+	end(receiver);
 }
 
 /* A tracer that stops all, and dies; in a clone (keep) or in the parent. */
@@ -316,6 +379,7 @@ static CU_TestInfo tests[] = {
 	{ "no parent hears of it", no_parent_hears_of_it },
 	{ "a vfork() is no deadlock", a_vfork_is_no_deadlock },
 	{ "signals on their way arrive", signals_on_their_way_arrive },
+	{ "no signal is lost", no_signal_is_lost },
 	{ "a killed tracer lets go", a_killed_tracer_lets_go },
 	{ "in a clone they never go on", in_a_clone_they_never_go_on },
 	CU_TEST_INFO_NULL,
