@@ -440,33 +440,53 @@ static int found_group(struct peer *asker, int ticket, const struct mpi_want *wa
 	return 0;
 }
 
+/* A ticket for what is wanted, and the door for its clones. Return: it, or -errno with a sentence. */
+static int get_ticket(struct keeper *keeper, const struct mpi_want *want, uint32_t wanted, char *why,
+		      size_t len)
+{
+	struct sf_hints hints = SF_HINTS_INIT;
+	int rc = keeper_open_tcp(keeper, why, len);
+
+	if (rc)
+		return rc;
+	hints.per_host = want->per_host;
+	hints.min = want->min_clones;
+	rc = keeper->libsf->request_ticket(wanted < MPI_MAX_CLONES ? wanted : MPI_MAX_CLONES, &hints);
+	if (rc < 0) {
+		rc = -errno;
+		snprintf(why, len, "%s", keeper->libsf->error());
+	}
+	return rc;
+}
+
+/* Return: 0 and *want, with no 0 in it where that stands for something; -EPROTO. */
+static int take_want(const struct mpi_frame *frame, const uint8_t *payload, struct mpi_want *want)
+{
+	if (frame->length != sizeof(*want))
+		return -EPROTO;
+	memcpy(want, payload, sizeof(*want));
+	if (!want->ranks || want->ranks > MPI_MAX_RANKS || want->per_clone > MPI_MAX_RANKS ||
+	    want->min_clones > MPI_MAX_CLONES || want->per_host > MPI_MAX_CLONES)
+		return -EPROTO;
+	if (!want->per_clone)
+		want->per_clone = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
+	return 0;
+}
+
 int groups_want(struct peer *asker, const struct mpi_frame *frame, const uint8_t *payload)
 {
 	struct keeper *keeper = asker->keeper;
-	struct sf_hints hints = SF_HINTS_INIT;
 	struct mpi_want want;
 	uint32_t wanted;
 	char why[512];
-	int ticket, rc;
+	int ticket, rc = take_want(frame, payload, &want);
 
-	if (frame->length != sizeof(want))
-		return -EPROTO;
-	memcpy(&want, payload, sizeof(want));
-	if (!want.ranks || want.ranks > MPI_MAX_RANKS || want.per_clone > MPI_MAX_RANKS ||
-	    want.min_clones > MPI_MAX_CLONES || want.per_host > MPI_MAX_CLONES)
-		return -EPROTO;
-	if (!want.per_clone)
-		want.per_clone = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
+	if (rc)
+		return rc;
 	wanted = (want.ranks + want.per_clone - 1) / want.per_clone;
-	hints.per_host = want.per_host;
-	hints.min = want.min_clones;
-	rc = keeper_open_tcp(keeper);
-	ticket = rc ? -1 :
-		      keeper->libsf->request_ticket(wanted < MPI_MAX_CLONES ? wanted : MPI_MAX_CLONES,
-						    &hints);
+	ticket = get_ticket(keeper, &want, wanted, why, sizeof(why));
 	if (ticket < 0) {
-		rc = rc ? rc : -errno;
-		refuse(asker, -rc, *keeper->libsf->error() ? keeper->libsf->error() : strerror(-rc));
+		refuse(asker, -ticket, why);
 		return 0;
 	}
 	rc = clone_silently(asker, ticket, why, sizeof(why));

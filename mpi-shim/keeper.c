@@ -257,17 +257,13 @@ static int open_unix(struct keeper *keeper)
 	return loop_watch(&keeper->loop, &keeper->unix_door, EPOLLIN);
 }
 
-int keeper_open_tcp(struct keeper *keeper)
+/* Return: 0 or -errno. */
+static int open_tcp_at(struct keeper *keeper, const char *address)
 {
 	struct sockaddr_in at = { .sin_family = AF_INET };
 	socklen_t len = sizeof(at);
-	char address[SF_ADDRESS_BYTES];
 	_cleanup_fd_ int sock = -1;
 
-	if (keeper->tcp_door.fd >= 0)
-		return 0;
-	if (keeper->libsf->address_ticket(0, 0, address, sizeof(address)))
-		return -errno;
 	if (inet_pton(AF_INET, address, &at.sin_addr) != 1)
 		return -EAFNOSUPPORT;
 	sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -277,6 +273,25 @@ int keeper_open_tcp(struct keeper *keeper)
 	keeper->home = at;
 	keeper->tcp_door = (struct source){ .fd = steal_fd(&sock), .ready = tcp_ready };
 	return loop_watch(&keeper->loop, &keeper->tcp_door, EPOLLIN);
+}
+
+int keeper_open_tcp(struct keeper *keeper, char *why, size_t len)
+{
+	char address[SF_ADDRESS_BYTES];
+	int rc;
+
+	if (keeper->tcp_door.fd >= 0)
+		return 0;
+	if (keeper->libsf->address_ticket(0, 0, address, sizeof(address))) {
+		rc = -errno;
+		snprintf(why, len, "%s", keeper->libsf->error());
+		return rc;
+	}
+	rc = open_tcp_at(keeper, address);
+	if (rc)
+		snprintf(why, len, "cannot listen at %s, where clones would call: %s", address,
+			 strerror(-rc));
+	return rc;
 }
 
 static void children_ready(struct source *source, uint32_t events)

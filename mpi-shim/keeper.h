@@ -127,10 +127,10 @@ int keeper_run(struct keeper *keeper);
 void keeper_fini(struct keeper *keeper);
 
 /*
- * Opens the TCP door, if it is not open, at the address of ID 0. Return: 0; -errno, with libsf's
- * sentence or none.
+ * Opens the TCP door, if it is not open, at the address of ID 0. Return: 0; -errno with a sentence in
+ * `why` of `len` bytes.
  */
-int keeper_open_tcp(struct keeper *keeper);
+int keeper_open_tcp(struct keeper *keeper, char *why, size_t len);
 
 /* Closes, in a clone, all that is the parent's. */
 void keeper_forget_parent(struct keeper *keeper);
