@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Stopping what runs: everything, without a trace, and for ever in a clone. */
 #define _GNU_SOURCE
-#include "mpi-shim/silence.h"
+#include "libsf/silence.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -104,7 +104,7 @@ static void what_counts_stops_and_goes_on(void)
 	pid_t pid = start(count, 0);
 
 	CU_ASSERT(ground_await(counts_on, &shared->counts[0]));
-	CU_ASSERT_EQUAL(silence_begin(&silence, 0), 0);
+	CU_ASSERT_EQUAL(silence_begin(&silence, 0, 0), 0);
 	CU_ASSERT(is_silent());
 	CU_ASSERT(silence_end(&silence) >= HOLD_MS * 1000);
 	CU_ASSERT_EQUAL(silence.count, 0);
@@ -129,7 +129,7 @@ static void every_thread_stops(void)
 
 	for (unsigned i = 1; i < 5; i++)
 		CU_ASSERT(ground_await(counts_on, &shared->counts[i]));
-	CU_ASSERT_EQUAL(silence_begin(&silence, 0), 0);
+	CU_ASSERT_EQUAL(silence_begin(&silence, 0, 0), 0);
 	CU_ASSERT_EQUAL(silence.count, 4);
 	CU_ASSERT(is_silent());
 	silence_end(&silence);
@@ -157,7 +157,7 @@ static void what_is_born_meanwhile_stops(void)
 	for (unsigned i = 0; i < 10; i++) {
 		struct silence silence = { 0 };
 
-		CU_ASSERT_EQUAL(silence_begin(&silence, 0), 0);
+		CU_ASSERT_EQUAL(silence_begin(&silence, 0, 0), 0);
 		CU_ASSERT(is_silent());
 		silence_end(&silence);
 		silence_fini(&silence);
@@ -191,7 +191,7 @@ static void no_parent_hears_of_it(void)
 	pid_t pid = start(parent_of_counter, 9);
 
 	CU_ASSERT(ground_await(counts_on, &shared->counts[9]));
-	CU_ASSERT_EQUAL(silence_begin(&silence, 0), 0);
+	CU_ASSERT_EQUAL(silence_begin(&silence, 0, 0), 0);
 	CU_ASSERT_EQUAL(silence.count, 2);
 	silence_end(&silence);
 	CU_ASSERT(ground_await(counts_on, &shared->counts[9]));
@@ -222,7 +222,7 @@ static void a_vfork_is_no_deadlock(void)
 
 	CU_ASSERT(ground_await(counts_on, &shared->counts[10]));
 	for (unsigned i = 0; i < 20; i++) {
-		CU_ASSERT_EQUAL(silence_begin(&silence, 0), 0);
+		CU_ASSERT_EQUAL(silence_begin(&silence, 0, 0), 0);
 		CU_ASSERT(is_silent());
 		silence_end(&silence);
 		for (unsigned n = 0; silence.count && n < 2000; n++) {
@@ -243,7 +243,7 @@ static void signals_on_their_way_arrive(void)
 	int status;
 
 	CU_ASSERT(ground_await(counts_on, &shared->counts[11]));
-	CU_ASSERT_EQUAL(silence_begin(&silence, 0), 0);
+	CU_ASSERT_EQUAL(silence_begin(&silence, 0, 0), 0);
 	kill(pid, SIGTERM);
 	CU_ASSERT(is_silent());
 	CU_ASSERT_EQUAL(kill(pid, 0), 0);
@@ -303,7 +303,7 @@ static void no_signal_is_lost(void)
 	for (unsigned i = 0; i < 300; i++) {
 		struct silence silence = { 0 };
 
-		CU_ASSERT_EQUAL(silence_begin(&silence, 0), 0);
+		CU_ASSERT_EQUAL(silence_begin(&silence, 0, 0), 0);
 		silence_end(&silence);
 		silence_fini(&silence);
 	}
@@ -320,7 +320,7 @@ static void stop_and_die(unsigned keep)
 	struct silence silence = { 0 };
 
 	block_sigchld();
-	if (silence_begin(&silence, 0))
+	if (silence_begin(&silence, 0, 0))
 		_exit(1);
 	if (keep)
 		silence_keep(&silence);
@@ -346,7 +346,7 @@ static void in_a_clone_they_never_go_on(void)
 	int status;
 
 	CU_ASSERT(ground_await(counts_on, &shared->counts[13]));
-	CU_ASSERT_EQUAL(silence_begin(&silence, 0), 0);
+	CU_ASSERT_EQUAL(silence_begin(&silence, 0, 0), 0);
 	silence_keep(&silence);
 	kill(pid, SIGCONT);
 	CU_ASSERT(is_silent());
@@ -361,7 +361,7 @@ static void in_a_clone_they_never_go_on(void)
 		struct silence own = { 0 };
 
 		block_sigchld();
-		if (silence_begin(&own, 0))
+		if (silence_begin(&own, 0, 0))
 			_exit(1);
 		ptrace(PTRACE_DETACH, getppid(), NULL, NULL);
 		silence_keep(&own);
