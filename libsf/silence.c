@@ -10,7 +10,7 @@
  *
  * First all are seized, which they do not notice; then interrupted and waited for; then one looks
  * again, until there is none that was not there before: only what is not stopped yet can have made
- * it. A thread in an uninterruptible wait (the parent of a vfork(), a disk) need not be waited for: it
+ * it. What a seized one makes is seized from its birth: it may be in the middle of fork(2). A thread in an uninterruptible wait (the parent of a vfork(), a disk) need not be waited for: it
  * stops before its next instruction.
  *
  * Not stopped are: this process; PID 1; the kernel's threads; the agent, without which there is no
@@ -41,8 +41,7 @@
 #include "common/io.h"
 #include "common/log.h"
 
-#define PASSES	     64		/* of looking for new ones */
-#define STOP_NS	     3000000000ull /* for all of one pass to stop */
+#define STOP_NS	     3000000000ull /* for all to be found, and for all of one look to stop */
 #define LOOK_NS	     500000	/* between looks at those that have not stopped */
 #define XENSTORE     "/run/xenstored/socket"
 #define SERVICES     "/system.slice/"
@@ -146,19 +145,18 @@ static bool is_spared_service(const struct sparing *sparing, pid_t pid)
 	return true;
 }
 
-/* Return: 1 if the process is not to be stopped, 0 if it is, -ENOMEM. */
-static int is_spared(struct sparing *sparing, pid_t pid)
+static bool is_noted(const struct sparing *sparing, pid_t pid)
 {
-	unsigned flags = 0;
-
-	if (pid == 1 || pid == getpid() || pid == sparing->agent || pid == sparing->asked)
-		return 1;
 	for (size_t i = 0; i < sparing->count; i++) {
 		if (sparing->spared[i] == pid)
-			return 1;
+			return true;
 	}
-	if (read_state(pid, &flags) && !(flags & KERNEL_FLAG) && !is_spared_service(sparing, pid))
-		return 0;
+	return false;
+}
+
+/* Return: 0 or -ENOMEM. */
+static int note(struct sparing *sparing, pid_t pid)
+{
 	if (sparing->count == sparing->room) {
 		size_t room = sparing->room ? sparing->room * 2 : 256;
 		pid_t *grown = reallocarray(sparing->spared, room, sizeof(*grown));
@@ -169,10 +167,45 @@ static int is_spared(struct sparing *sparing, pid_t pid)
 		sparing->room = room;
 	}
 	sparing->spared[sparing->count++] = pid;
-	return 1;
+	return 0;
+}
+
+/* Return: 1 if the process is not to be stopped, 0 if it is, -ENOMEM. */
+static int is_spared(struct sparing *sparing, pid_t pid)
+{
+	unsigned flags = 0;
+	int rc;
+
+	if (pid == 1 || pid == getpid() || pid == sparing->agent || pid == sparing->asked ||
+	    is_noted(sparing, pid))
+		return 1;
+	/* one that is gone has nothing to be read */
+	if (!read_state(pid, &flags) || (!(flags & KERNEL_FLAG) && !is_spared_service(sparing, pid)))
+		return 0;
+	rc = note(sparing, pid);
+	return rc ? rc : 1;
+}
+
+/*
+ * For a thread that was listed and cannot be seized. Return: 1 if it has ended, the first time that it
+ * is seen: what it made may have been born too late for this look at /proc; 0; -ENOMEM.
+ */
+static int has_just_ended(struct sparing *sparing, pid_t tid)
+{
+	unsigned flags;
+	char state = read_state(tid, &flags);
+	int rc;
+
+	if ((state && state != 'Z' && state != 'X') || is_noted(sparing, tid))
+		return 0;
+	rc = note(sparing, tid);
+	return rc ? rc : 1;
 }
 
 /* ---- seizing ---- */
+
+/* What a thread makes before it has stopped is stopped from its birth. */
+#define BIRTHS ((void *)(PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE))
 
 static bool is_known(const struct silence *silence, pid_t tid)
 {
@@ -183,26 +216,51 @@ static bool is_known(const struct silence *silence, pid_t tid)
 	return false;
 }
 
-/* Return: 1 if the thread is new, and seized now; 0 if known, gone, or not to be traced; -errno. */
-static int seize_thread(struct silence *silence, pid_t pid, pid_t tid)
+/* Return: 0 if there is room for one more, or -ENOMEM. */
+static int make_room(struct silence *silence)
+{
+	size_t room = silence->room ? silence->room * 2 : 256;
+	struct silenced *grown;
+
+	if (silence->count < silence->room)
+		return 0;
+	grown = reallocarray(silence->threads, room, sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	silence->threads = grown;
+	silence->room = room;
+	return 0;
+}
+
+/* Return: 1 if the thread is new, and seized or just gone; 0 if known, or not to be traced; -errno. */
+static int seize_thread(struct silence *silence, struct sparing *sparing, pid_t pid, pid_t tid)
 {
 	if (is_known(silence, tid))
 		return 0;
-	if (silence->count == silence->room) {
-		size_t room = silence->room ? silence->room * 2 : 256;
-		struct silenced *grown = reallocarray(silence->threads, room, sizeof(*grown));
-
-		if (!grown)
-			return -ENOMEM;
-		silence->threads = grown;
-		silence->room = room;
-	}
-	if (ptrace(PTRACE_SEIZE, tid, NULL, NULL)) {
+	if (make_room(silence))
+		return -ENOMEM;
+	if (ptrace(PTRACE_SEIZE, tid, NULL, BIRTHS)) {
 		log_debug("silence: thread %d of %d: %s", tid, pid, strerror(errno));
-		return 0;
+		return has_just_ended(sparing, tid);
 	}
 	silence->threads[silence->count++] = (struct silenced){ .pid = pid, .tid = tid };
 	return 1;
+}
+
+/* A thread that stopped because it made another: that one is ours as well, and about to stop. */
+static void take_born(struct silence *silence, pid_t pid, pid_t tid)
+{
+	unsigned long born = 0;
+
+	if (ptrace(PTRACE_GETEVENTMSG, tid, NULL, &born) || is_known(silence, (pid_t)born))
+		return;
+	if (make_room(silence)) {
+		waitpid((pid_t)born, NULL, __WALL);
+		ptrace(PTRACE_DETACH, (pid_t)born, NULL, NULL);
+		return;
+	}
+	silence->threads[silence->count++] =
+		(struct silenced){ .pid = pid, .tid = (pid_t)born, .interrupted = true };
 }
 
 /* Calls `each` for every number in a folder. Return: the sum of what it returned, or its -errno. */
@@ -232,7 +290,7 @@ static int each_thread(void *arg, pid_t tid)
 {
 	struct pass *pass = arg;
 
-	return seize_thread(pass->silence, pass->pid, tid);
+	return seize_thread(pass->silence, pass->sparing, pass->pid, tid);
 }
 
 static int each_process(void *arg, pid_t pid)
@@ -245,15 +303,17 @@ static int each_process(void *arg, pid_t pid)
 		return rc < 0 ? rc : 0;
 	pass->pid = pid;
 	snprintf(folder, sizeof(folder), "/proc/%d/task", pid);
-	return for_numbers(folder, each_thread, pass);
+	rc = for_numbers(folder, each_thread, pass);
+	return rc ? rc : has_just_ended(pass->sparing, pid);
 }
 
 /* ---- stopping ---- */
 
-/* Looks whether the thread has stopped or gone. Return: true if it has. */
-static bool look(struct silenced *thread)
+/* Looks whether thread number `at` has stopped or gone; others may be added. Return: true if it has. */
+static bool look(struct silence *silence, size_t at)
 {
-	int status;
+	struct silenced *thread = &silence->threads[at];
+	int status, event;
 	pid_t got;
 
 	if (thread->state != SEIZED)
@@ -267,7 +327,10 @@ static bool look(struct silenced *thread)
 	}
 	thread->state = STOPPED;
 	/* an event's stop is of our making; any other is a signal on its way to the thread */
-	thread->signal = status >> 16 ? 0 : WSTOPSIG(status);
+	event = status >> 16;
+	thread->signal = event ? 0 : WSTOPSIG(status);
+	if (event == PTRACE_EVENT_FORK || event == PTRACE_EVENT_VFORK || event == PTRACE_EVENT_CLONE)
+		take_born(silence, thread->pid, thread->tid);
 	return true;
 }
 
@@ -293,7 +356,7 @@ static int await_stops(struct silence *silence, pid_t *late)
 		size_t waiting = 0;
 
 		for (size_t i = 0; i < silence->count; i++) {
-			if (look(&silence->threads[i]) || !must_be_awaited(&silence->threads[i]))
+			if (look(silence, i) || !must_be_awaited(&silence->threads[i]))
 				continue;
 			*late = silence->threads[i].tid;
 			waiting++;
@@ -317,7 +380,7 @@ static void interrupt_all(struct silence *silence)
 			continue;
 		thread->interrupted = true;
 		if (ptrace(PTRACE_INTERRUPT, thread->tid, NULL, NULL) && errno == ESRCH)
-			look(thread);
+			look(silence, i);
 	}
 }
 
@@ -325,7 +388,9 @@ static int stop_all(struct silence *silence, struct sparing *sparing)
 {
 	struct pass pass = { .silence = silence, .sparing = sparing };
 
-	for (unsigned i = 0; i < PASSES; i++) {
+	const uint64_t end_ns = io_now_ns() + STOP_NS;
+
+	do {
 		pid_t late = 0;
 		int found = for_numbers("/proc", each_process, &pass), rc;
 
@@ -337,7 +402,7 @@ static int stop_all(struct silence *silence, struct sparing *sparing)
 		rc = await_stops(silence, &late);
 		if (rc)
 			return fail(silence, rc, "thread", late);
-	}
+	} while (io_now_ns() < end_ns);
 	return fail(silence, -EAGAIN, "new processes again and again, the last", pass.pid);
 }
 
@@ -371,9 +436,10 @@ void silence_late(struct silence *silence)
 	size_t left = 0;
 
 	for (size_t i = 0; i < silence->count; i++) {
-		struct silenced *thread = &silence->threads[i];
+		struct silenced *thread;
 
-		look(thread);
+		look(silence, i);
+		thread = &silence->threads[i]; /* the list may have moved */
 		if (thread->state == STOPPED)
 			ptrace(PTRACE_DETACH, thread->tid, NULL, (void *)(long)thread->signal);
 		else if (thread->state == SEIZED)
@@ -393,9 +459,10 @@ void silence_keep(struct silence *silence)
 	size_t left = 0;
 
 	for (size_t i = 0; i < silence->count; i++) {
-		struct silenced *thread = &silence->threads[i];
+		struct silenced *thread;
 
-		look(thread);
+		look(silence, i);
+		thread = &silence->threads[i]; /* the list may have moved */
 		if (thread->state == STOPPED)
 			ptrace(PTRACE_SETOPTIONS, thread->tid, NULL, (void *)PTRACE_O_EXITKILL);
 		else if (thread->state == SEIZED)
