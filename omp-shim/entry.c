@@ -3,12 +3,8 @@
 #define _GNU_SOURCE
 #include "omp-shim/entry.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <omp.h>
-#include <pthread.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -216,59 +212,6 @@ PARALLEL_LOOP(GOMP_parallel_loop_nonmonotonic_guided, OMP_GUIDED)
 PARALLEL_LOOP_RUNTIME(GOMP_parallel_loop_runtime)
 PARALLEL_LOOP_RUNTIME(GOMP_parallel_loop_nonmonotonic_runtime)
 PARALLEL_LOOP_RUNTIME(GOMP_parallel_loop_maybe_nonmonotonic_runtime)
-
-/* libgomp's threads do nothing outside of its regions. */
-static bool called_by_libgomp(const void *address)
-{
-	Dl_info info;
-
-	return dladdr(address, &info) && info.dli_fname && strstr(info.dli_fname, "libgomp.so");
-}
-
-/* A thread that is the program's own: what it writes would be in no member. */
-struct foreign {
-	void *(*start)(void *);
-	void *arg;
-};
-
-static void foreign_ended(void *unused)
-{
-	(void)unused;
-	team_count_foreign(-1);
-}
-
-static void *foreign_main(void *opaque)
-{
-	struct foreign own = *(struct foreign *)opaque;
-	void *result;
-
-	free(opaque);
-	pthread_cleanup_push(foreign_ended, NULL);
-	result = own.start(own.arg);
-	pthread_cleanup_pop(1);
-	return result;
-}
-
-ENTRY int pthread_create(pthread_t *restrict thread, const pthread_attr_t *restrict attr,
-			 void *(*start)(void *), void *restrict arg)
-{
-	struct foreign *foreign;
-	int rc;
-
-	if (called_by_libgomp(__builtin_return_address(0)))
-		return real_pthread_create(thread, attr, start, arg);
-	foreign = malloc(sizeof(*foreign));
-	if (!foreign)
-		return EAGAIN;
-	*foreign = (struct foreign){ start, arg };
-	team_count_foreign(1);
-	rc = real_pthread_create(thread, attr, foreign_main, foreign);
-	if (rc) {
-		team_count_foreign(-1);
-		free(foreign);
-	}
-	return rc;
-}
 
 /* The address space ends with the process, tickets do not. */
 static void __attribute__((destructor)) at_the_end(void)

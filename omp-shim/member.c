@@ -92,6 +92,8 @@ static void finish(struct member *m, uint64_t ran_ns)
 	done.page_count = htole64(m->page_count);
 	if (omp_send(m->sock, OMP_DONE, &done, sizeof(done), pieces->bytes, pieces->len))
 		omp_team.ways->leave(1);
+	/* what is under way would end with the clone */
+	sync_await_goodbye(m);
 	omp_team.ways->leave(0);
 }
 

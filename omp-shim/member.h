@@ -14,4 +14,7 @@ struct ranges *member_ranges(struct member *member);
 /* What it wrote since it last said so; good until the next call. Fails the region if it cannot. */
 const struct pieces *sync_written(struct member *member);
 
+/* Waits until the parent has all of DONE. */
+void sync_await_goodbye(struct member *member);
+
 #endif

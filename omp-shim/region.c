@@ -77,6 +77,8 @@ static int choose_ranges(uint64_t *shared)
 
 	ranges->count = 0;
 	rc = ranges_of_process(ranges, shared);
+	if (!rc)
+		rc = team_leave_out_stacks(ranges);
 	for (unsigned i = 0; !rc && i < omp_team.size; i++) {
 		const struct team_thread *thread = &omp_team.threads[i];
 

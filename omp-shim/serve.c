@@ -461,6 +461,7 @@ static void on_done(struct server *s, unsigned number, const struct omp_frame *f
 		return;
 	s->outcome->member_cpu_ns += le64toh(done.cpu_ns);
 	s->outcome->pages += le64toh(done.page_count);
+	update(s, number, 0, false); /* it may go now: all has arrived */
 	p->state = PEER_DONE;
 }
 

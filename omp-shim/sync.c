@@ -233,3 +233,10 @@ void sync_store(uint64_t address, const void *bytes, unsigned count)
 	twin_put(&m->twin, address, bytes, count);
 	turn_end();
 }
+
+void sync_await_goodbye(struct member *m)
+{
+	struct omp_frame frame;
+
+	answer(m, OMP_UPDATE, sizeof(struct omp_update), &frame);
+}

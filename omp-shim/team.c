@@ -29,6 +29,30 @@ bool team_has_foreign(void)
 	return atomic_load(&foreign) > 0;
 }
 
+static struct ranges apart;
+static pthread_mutex_t apart_lock = PTHREAD_MUTEX_INITIALIZER;
+
+void team_stack_apart(uint64_t start, uint64_t end, bool there)
+{
+	REAL(pthread_mutex_lock)(&apart_lock);
+	if (there)
+		ranges_add(&apart, start, end);
+	else
+		ranges_remove(&apart, start, end);
+	REAL(pthread_mutex_unlock)(&apart_lock);
+}
+
+int team_leave_out_stacks(struct ranges *ranges)
+{
+	int rc = 0;
+
+	REAL(pthread_mutex_lock)(&apart_lock);
+	for (size_t i = 0; !rc && i < apart.count; i++)
+		rc = ranges_remove(ranges, apart.all[i].start, apart.all[i].end);
+	REAL(pthread_mutex_unlock)(&apart_lock);
+	return rc;
+}
+
 pid_t raw_fork(void)
 {
 	return (pid_t)syscall(SYS_clone, SIGCHLD, 0, NULL, NULL, 0);

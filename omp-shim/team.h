@@ -187,4 +187,10 @@ void team_become(unsigned number) __attribute__((noreturn));
 void team_count_foreign(int change);
 bool team_has_foreign(void);
 
+/* The stack of a thread that is not the program's business begins or ends to be there. */
+void team_stack_apart(uint64_t start, uint64_t end, bool there);
+
+/* Takes these stacks out of `ranges`. Return: 0 or -ENOMEM. */
+int team_leave_out_stacks(struct ranges *ranges);
+
 #endif

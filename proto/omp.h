@@ -5,7 +5,7 @@
  *
  * One TCP connection from each member to the address of ID 0, port and token from the memory that
  * both had at the instant. The member speaks first: HELLO. From then on it asks and the parent
- * answers, one question at a time; DONE and FAIL have no answer. Little-endian; strings end with
+ * answers, one question at a time; FAIL has no answer. Little-endian; strings end with
  * their frame. A member that says what cannot be is treated as if its clone had been lost: the
  * region is done again by the parent alone.
  *
@@ -52,7 +52,8 @@ enum omp_type {
 	OMP_STORE,	/* struct omp_place, then the bytes. Answer UPDATE without pieces */
 	OMP_OUTPUT,	/* struct omp_output, then bytes: before DONE, in the order they were printed. No answer */
 	OMP_FREES,	/* uint64_t addresses: given to free(), and not this member's. Before DONE. No answer */
-	OMP_DONE,	/* struct omp_done, then pieces: the region's function has returned. No answer */
+	OMP_DONE,	/* struct omp_done, then pieces: the region's function has returned. Answer UPDATE
+			   without pieces: only then the clone may end, and what is under way with it */
 	OMP_FAIL,	/* struct omp_fail, then a sentence: this cannot be done in a clone. No answer */
 	OMP_TYPES
 };
