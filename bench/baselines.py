@@ -53,7 +53,8 @@ def save_restore(bench):
     image, initrd = os.memfd_create("vm"), os.memfd_create("initrd")
     try:
         initrd_path = f"/proc/{os.getpid()}/fd/{initrd}"
-        qemu.make_initrd(bench.initrd, f"{bench.build}/bench/guest-fill", initrd_path)
+        fill = f"{bench.build}/bench/guest-fill", "bench-fill"
+        qemu.make_initrd(bench.initrd, [fill], initrd_path)
         with qemu.boot(bench.accel, MEM_MIB, bench.kernel, initrd_path, FILL_MIB) as vm:
             vm.wait_console(qemu.FILLED)
             for _ in range(bench.runs(5, 2)):

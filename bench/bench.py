@@ -22,6 +22,7 @@ import baselines
 import disks
 import distribution
 import measure
+import mpi
 import qemu
 import report as reports
 from cluster import Cluster, Failed
@@ -46,6 +47,9 @@ ALL = (
     disks.freezing,
     disks.reading,
     disks.rates,
+    mpi.spawning,
+    mpi.leaving,
+    mpi.network,
 )
 
 

@@ -35,9 +35,9 @@ DEVICES = """
 -device virtserialport,id=port2,bus=ports.0,nr=2,chardev=agent,name=org.snowflock.agent.0
 -object rng-builtin,id=random
 -device virtio-rng-pci,id=rng0,rng=random,bus=pcie.0,addr=0x3,disable-legacy=on
--netdev hubport,id=net,hubid=0
--device virtio-net-pci,id=net0,netdev=net,bus=pcie.0,addr=0x4,disable-legacy=on,romfile=
 """.split()
+NIC = "virtio-net-pci,id=net0,netdev=net,bus=pcie.0,addr=0x4,disable-legacy=on,romfile="
+ALONE = ("-netdev", "hubport,id=net,hubid=0", "-device", NIC)
 
 
 def version():
@@ -46,27 +46,31 @@ def version():
     return out.splitlines()[0]
 
 
-def make_initrd(initrd, program, to):
-    """Writes to the file `to` the initrd with `program` added as /bench-fill."""
+def make_initrd(initrd, files, to):
+    """Writes to the file `to` the initrd with `files` added: pairs of a file and its path there, in
+    a folder that the initrd has."""
     with tempfile.TemporaryDirectory(prefix="sf-bench.") as tree, open(to, "wb") as out:
-        subprocess.run(["install", "-m", "755", program, f"{tree}/bench-fill"], check=True)
+        for path, name in files:
+            subprocess.run(["install", "-D", "-m", "755", path, f"{tree}/{name}"], check=True)
         with open(initrd, "rb") as original:
             out.write(original.read())
         out.write(b"\0" * (-out.tell() % 512))
         out.flush()
-        subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], cwd=tree, input=b"bench-fill\n",
+        names = "\n".join(name.lstrip("/") for _, name in files)
+        subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], cwd=tree, input=names.encode(),
                        stdout=out, check=True)
 
 
 class Qemu:
     """One QEMU process, ended with its `with` block or with this program."""
 
-    def __init__(self, accel, mem_mib, *more):
+    def __init__(self, accel, mem_mib, *more, net=ALONE, within=()):
+        """`more` and `net` are options of QEMU, `within` a command that is to run it."""
         ours, theirs = socket.socketpair()
         self.start = time.monotonic()
         self.process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", PROGRAM, "-machine", MACHINE,
-             "-accel", ACCEL[accel], "-cpu", CPU, "-m", f"{mem_mib}M", *DEVICES,
+            ["setpriv", "--pdeathsig", "KILL", *within, PROGRAM, "-machine", MACHINE,
+             "-accel", ACCEL[accel], "-cpu", CPU, "-m", f"{mem_mib}M", *DEVICES, *net,
              "-chardev", f"socket,id=qmp,fd={theirs.fileno()}",
              "-mon", "chardev=qmp,mode=control", *more],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -110,7 +114,7 @@ class Qemu:
                 return answer["return"]
 
     def wait_console(self, text):
-        """Until the guest printed `text`."""
+        """Until the guest printed `text`. Returns all that it printed till then."""
         seen, console, limit = b"", self.process.stdout.fileno(), time.monotonic() + READY_TIMEOUT_S
         while text not in seen:
             if not select.select([console], [], [], limit - time.monotonic())[0]:
@@ -119,6 +123,7 @@ class Qemu:
             if not more:
                 raise Failed(f"plain QEMU ended: {seen.decode(errors='replace').strip()}")
             seen += more
+        return seen.decode(errors="replace")
 
     def save(self, file):
         """Saves all of the VM, standing still, to a memfd. Returns ms from its stop to the end."""

@@ -130,7 +130,7 @@ static int add_library(struct put_list *list, const struct guest_files *guest, c
 	int error;
 
 	snprintf(place, sizeof(place), "%s/%s", usual_folders[0], name);
-	if (!path && guest_has(guest, place))
+	if (!path && (guest_has(guest, place) || is_put(list, place)))
 		return 0;
 	if (!path || stat(path, &st)) {
 		complain("%s needs the library %s, which is neither here nor in the guest", program,

@@ -80,16 +80,23 @@ static int put_folder(struct put_list *list, char *from, const char *to)
 	return error;
 }
 
-/* Where FILE goes: PATH, in PATH if that ends with a slash, relative to RUN_HOME. */
-static char *place_of(const char *file, const char *path)
+/*
+ * Where FILE goes: PATH, in PATH if that ends with a slash, relative to RUN_HOME. A folder that
+ * goes to the root becomes part of it: "".
+ */
+static char *place_of(const char *file, const char *path, bool folder)
 {
 	_cleanup_free_ char *copy = strdup(file);
 	char *base = copy ? basename(copy) : NULL, *place = NULL;
 	bool into = !path || !*path || path[strlen(path) - 1] == '/';
 	bool absolute = path && *path == '/';
-	int printed = base ? asprintf(&place, "%s%s%s%s", absolute ? "" : RUN_HOME "/",
-				      path ? path : "", into ? base : "", "") :
-			     -1;
+	int printed;
+
+	if (folder && path && !strcmp(path, "/"))
+		return strdup("");
+	printed = base ? asprintf(&place, "%s%s%s%s", absolute ? "" : RUN_HOME "/",
+				  path ? path : "", into ? base : "", "")
+		       : -1;
 
 	return printed < 0 ? NULL : place;
 }
@@ -138,7 +145,7 @@ int put_list_add(struct put_list *list, const char *argument, char **name, char 
 		complain("cannot put %s: %s", file ? file : argument, strerror(errno));
 		return -errno;
 	}
-	place = place_of(file, path);
+	place = place_of(file, path, S_ISDIR(st.st_mode));
 	if (!place)
 		return -ENOMEM;
 	if (S_ISDIR(st.st_mode)) {

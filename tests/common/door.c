@@ -42,7 +42,7 @@ struct door {
 	size_t out_bytes;
 };
 
-struct door *door_open(struct xs_server *xs, const char *path)
+struct door *door_listen(struct xs_server *xs, const char *path)
 {
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
 	struct door *door = calloc(1, sizeof(*door));

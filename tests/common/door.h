@@ -12,7 +12,7 @@ struct door;
 struct xs_server;
 
 /* Listens at a path. Return: the door, or NULL. */
-struct door *door_open(struct xs_server *xs, const char *path);
+struct door *door_listen(struct xs_server *xs, const char *path);
 void door_close(struct door *door);
 
 /* Ends every connection; the door stays open. */

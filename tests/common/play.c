@@ -401,7 +401,7 @@ static void vm_start(struct play *d, unsigned id)
 	vm->d = d;
 	vm->id = id;
 	vm->xs = xs_create(id + 1, NULL, &hooks, vm);
-	vm->door = vm->xs ? door_open(vm->xs, double_socket(id)) : NULL;
+	vm->door = vm->xs ? door_listen(vm->xs, double_socket(id)) : NULL;
 	if (!vm->door)
 		abort();
 	snprintf(text, sizeof(text), "%u", id);
