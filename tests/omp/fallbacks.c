@@ -68,15 +68,15 @@ static void crash(void)
 	}
 }
 
+/* Whoever has the last iteration takes three seconds for it. */
 static void killed(void)
 {
 #pragma omp parallel for
 	for (int i = 0; i < N; i++) {
-		/* memory alone: a system call would be told as one */
-		volatile unsigned long long spin = 0;
+		double begin = omp_get_wtime();
 
-		while (getpid() != (pid_t)last && spin < 300000000ull)
-			spin++;
+		while (i == N - 1 && getenv("SF_OMP") && omp_get_wtime() - begin < 3)
+			;
 		a[i] = i;
 	}
 }
