@@ -30,9 +30,10 @@ plain() {
 	OMP_NUM_THREADS=$1 "$work/$2" "${@:3}" >"$work/plain.out" 2>"$work/plain.err" </dev/null
 }
 
-# away MEMBERS PROGRAM…: each region in processes, into away.out; the report is away.err.
+# away MEMBERS PROGRAM…: each region in processes ($mode: those that are worth it), into away.out; the report is
+# away.err.
 away() {
-	LD_PRELOAD=$library SF_OMP=always,processes SF_OMP_CLONES=$1 OMP_NUM_THREADS=$1 \
+	LD_PRELOAD=$library SF_OMP=${mode-always,processes} SF_OMP_CLONES=$1 OMP_NUM_THREADS=$1 \
 		SF_OMP_REPORT=1 timeout 60 "$work/$2" "${@:3}" >"$work/away.out" 2>"$work/away.err" </dev/null
 }
 
