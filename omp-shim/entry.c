@@ -90,9 +90,38 @@ bool attempt_away(struct attempt *a, region_function *function, region_function 
 	return true;
 }
 
-void attempt_begin_here(struct attempt *a)
+static void run_here(void *opaque)
+{
+	const struct here *here = opaque;
+	unsigned number = (unsigned)REAL(omp_get_thread_num)();
+
+	team_tls_take(number);
+	here->function(here->data);
+	team_tls_give(number);
+}
+
+/* Only where a region may go away at all, and where there is something to keep. */
+static bool keeps_tls(unsigned threads)
+{
+	static int needed = -1;
+
+	if (policy_options()->off || policy_options()->members < 2 || !is_outermost())
+		return false;
+	if (needed < 0)
+		needed = team_has_tls();
+	return needed && !team_grow(threads ? threads : (unsigned)REAL(omp_get_max_threads)());
+}
+
+void attempt_begin_here(struct attempt *a, region_function **function, void **data,
+			unsigned threads)
 {
 	struct member *m = omp_here;
+
+	if (threads != 1 && keeps_tls(threads)) {
+		a->here = (struct here){ *function, *data };
+		*function = run_here;
+		*data = &a->here;
+	}
 
 	__atomic_add_fetch(&regions_here, 1, __ATOMIC_RELAXED);
 	if (m) { /* a nested region: its threads, this one as well, are libgomp's */
@@ -140,7 +169,7 @@ ENTRY void GOMP_parallel(region_function *function, void *data, unsigned threads
 
 	if (attempt_away(&a, function, function, data, threads))
 		return;
-	attempt_begin_here(&a);
+	attempt_begin_here(&a, &function, &data, threads);
 	REAL(GOMP_parallel)(function, data, threads_here(threads), flags);
 	attempt_end_here(&a);
 }
@@ -153,7 +182,7 @@ ENTRY void GOMP_parallel_sections(region_function *function, void *data, unsigne
 
 	if (attempt_away(&a, function, sections_of_region, &all, threads))
 		return;
-	attempt_begin_here(&a);
+	attempt_begin_here(&a, &function, &data, threads);
 	REAL(GOMP_parallel_sections)(function, data, threads_here(threads), count, flags);
 	attempt_end_here(&a);
 }
@@ -165,7 +194,7 @@ ENTRY unsigned GOMP_parallel_reductions(region_function *function, void *data, u
 	struct attempt a = { .function = function, .reason = OMP_CONSTRUCT };
 	unsigned got;
 
-	attempt_begin_here(&a);
+	attempt_begin_here(&a, &function, &data, threads);
 	got = REAL(GOMP_parallel_reductions)(function, data, threads_here(threads), flags);
 	attempt_end_here(&a);
 	return got;
@@ -183,7 +212,7 @@ ENTRY unsigned GOMP_parallel_reductions(region_function *function, void *data, u
 		struct attempt a;                                                                \
 		if (attempt_away(&a, function, loop_of_region, &loop, threads))                  \
 			return;                                                                  \
-		attempt_begin_here(&a);                                                          \
+		attempt_begin_here(&a, &function, &data, threads);                               \
 		REAL(name)(function, data, threads_here(threads), start, end, step, chunk,       \
 			   flags);                                                               \
 		attempt_end_here(&a);                                                            \
@@ -199,7 +228,7 @@ ENTRY unsigned GOMP_parallel_reductions(region_function *function, void *data, u
 		struct attempt a;                                                                \
 		if (attempt_away(&a, function, loop_of_region, &loop, threads))                  \
 			return;                                                                  \
-		attempt_begin_here(&a);                                                          \
+		attempt_begin_here(&a, &function, &data, threads);                               \
 		REAL(name)(function, data, threads_here(threads), start, end, step, flags);      \
 		attempt_end_here(&a);                                                            \
 	}

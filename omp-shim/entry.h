@@ -27,16 +27,22 @@ struct attempt { /* a region that is beginning */
 	enum omp_reason reason;
 	char why[256];
 	struct costs costs;
+	struct here {
+		region_function *function;
+		void *data;
+	} here; /* what libgomp's threads run, with their TLS as it was left */
 };
 
 /*
  * Tries to run a region away. `function` is the compiler's, by which the region is known;
  * `body(data)` is what a member calls. Return: true if it is done; else libgomp has to do it,
- * between attempt_begin_here() and attempt_end_here().
+ * between attempt_begin_here(), which may put another function and data in place of the caller's,
+ * and attempt_end_here().
  */
 bool attempt_away(struct attempt *attempt, region_function *function, region_function *body,
 		  void *data, unsigned threads);
-void attempt_begin_here(struct attempt *attempt);
+void attempt_begin_here(struct attempt *attempt, region_function **function, void **data,
+			unsigned threads);
 void attempt_end_here(struct attempt *attempt);
 
 /* True in a thread of a nested region, or in its first thread while that lasts. */

@@ -5,12 +5,15 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <link.h>
 #include <linux/futex.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "omp-shim/libraries.h"
 #include "omp-shim/real.h"
 
 #define STACK_BYTES (64u << 20) /* of address space; as much as is touched is used */
@@ -51,6 +54,47 @@ int team_leave_out_stacks(struct ranges *ranges)
 		rc = ranges_remove(ranges, apart.all[i].start, apart.all[i].end);
 	REAL(pthread_mutex_unlock)(&apart_lock);
 	return rc;
+}
+
+static int has_tls(struct dl_phdr_info *info, size_t size, void *unused)
+{
+	(void)unused;
+	return size >= sizeof(*info) && info->dlpi_tls_data && !library_is_apart(info) &&
+	       !strstr(info->dlpi_name, "libstdc++");
+}
+
+bool team_has_tls(void)
+{
+	return dl_iterate_phdr(has_tls, NULL);
+}
+
+/* Copies between the calling thread's TLS and the team's thread's, which are laid out alike. */
+static void copy_tls(unsigned number, bool take)
+{
+	const struct ranges *theirs = &threads[number].tls;
+	struct ranges mine = { 0 };
+
+	if (number && number < omp_team.size && !ranges_of_tls(&mine)) {
+		for (size_t i = 0; mine.count == theirs->count && i < mine.count; i++) {
+			void *here = (void *)(uintptr_t)mine.all[i].start;
+			void *there = (void *)(uintptr_t)theirs->all[i].start;
+			size_t bytes = mine.all[i].end - mine.all[i].start;
+
+			if (bytes == theirs->all[i].end - theirs->all[i].start)
+				memcpy(take ? here : there, take ? there : here, bytes);
+		}
+	}
+	ranges_fini(&mine);
+}
+
+void team_tls_take(unsigned number)
+{
+	copy_tls(number, true);
+}
+
+void team_tls_give(unsigned number)
+{
+	copy_tls(number, false);
 }
 
 pid_t raw_fork(void)

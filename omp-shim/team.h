@@ -168,6 +168,14 @@ extern struct team omp_team;
 /* Makes threads for members up to `size` - 1. Return: 0 or -errno. */
 int team_grow(unsigned size);
 
+/*
+ * threadprivate in a region that libgomp runs: its thread `number` takes what the team's thread has, and
+ * gives it back behind the region, so that the next region finds it wherever it runs.
+ */
+bool team_has_tls(void); /* of the program's own; libstdc++'s does not count */
+void team_tls_take(unsigned number);
+void team_tls_give(unsigned number);
+
 /* Tells the team's thread `number` what to do. */
 void team_tell(unsigned number, uint32_t what);
 

@@ -35,6 +35,13 @@ comes_back doacross 'construct'
 comes_back threads 'the program has threads of its own'
 comes_back shared 'shared memory'
 
+# What threads keep is kept, wherever their regions run.
+compile threadprivate "$here/threadprivate.c" -O2
+plain 3 threadprivate || fail 'threadprivate on plain libgomp'
+away 3 threadprivate || fail "threadprivate: status $?: $(cat "$work/away.err")"
+cmp "$work/plain.out" "$work/away.out" || { cat "$work/away.err"; fail 'threadprivate: other output'; }
+[ "$(grep -c 'in 3 clones' "$work/away.err")" = 3 ] || { cat "$work/away.err"; fail 'not every other one went away'; }
+
 # A member is killed while it runs.
 plain 3 fallbacks killed || fail 'killed on plain libgomp'
 away 3 fallbacks killed &
