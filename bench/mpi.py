@@ -19,6 +19,19 @@ LATENCY_BYTES, BANDWIDTH_BYTES = 1, 1 << 20
 # Targets.
 SPAWN_MS, NET_RATIO, LEFT = 2000, 1.05, 0
 
+# Spawns once on clones made for it, then on clones that something keeps which needs no processor.
+SPAWN_SCRIPT = f"""
+sf-mpirun --here -n 1 ./count-spawn {WORKERS} || exit
+sf-mpirun -n {WORKERS} sh -c '
+	ip -o -4 addr show eth0 | sed "s/.*inet \\([0-9.]*\\).*/\\1/"
+	exec sleep 1000' >hosts &
+until [ "$(wc -l <hosts)" = {WORKERS} ]; do sleep 0.1; kill -0 $! || exit; done
+sf-mpirun --here -n 1 ./count-spawn {WORKERS} 4 "$(tr "\\n" , <hosts | sed "s/,$//")"
+status=$?
+kill $!
+wait
+exit $status
+"""
 # Prints what is still there when the shim had time to end what it has.
 LEFT_SCRIPT = """
 tries=0
@@ -63,16 +76,15 @@ def numbers(output, label):
 
 
 def spawning(bench):
-    """8 workers on 4 hosts, until all have answered; then again where they are, by MPICH alone."""
+    """8 workers on 4 hosts, until all have answered; then by MPICH alone, on clones that are there."""
     report = bench.report
     report.section = (f"MPI_Comm_spawn of {WORKERS} on {bench.cluster.host_count} hosts "
                       f"({MEM_MIB} MB, until all have answered)")
     ours, plain, operations = [], [], []
     with Tree(bench) as tree:
         for _ in range(bench.runs(5, 2)):
-            made, output = tree.run(bench, f"{bench.build}/tests/mpi/count-spawn",
-                                    f"sf-mpirun --here -n 1 ./count-spawn {WORKERS} 3")
-            operations += made
+            made, output = tree.run(bench, f"{bench.build}/tests/mpi/count-spawn", SPAWN_SCRIPT)
+            operations += made[:1]  # the second made those that are there
             ours += [row[1] for row in numbers(output, "spawn")]
             # the first finds their memory cold
             plain += [row[1] for row in numbers(output, "there")[1:]]
@@ -82,7 +94,7 @@ def spawning(bench):
     report.row("mpi-clone", "in that: the clones, until the last reached the VM",
                last(operations, "answered_ms"))
     alone = report.row("mpi-plain", "by MPICH alone, on VMs that run", plain,
-                       note="the same clones, kept; the same launcher")
+                       note="clones that are kept, and idle; the same launcher")
     if total and alone:
         report.row("mpi-share", "our share: the difference", [total - alone])
 

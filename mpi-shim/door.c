@@ -10,11 +10,14 @@
 #include "door.h"
 
 #include <arpa/inet.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <link.h>
 #include <poll.h>
 #include <spawn.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,11 +37,46 @@
 
 extern char **environ;
 
+/* Where the shim's programs may be, seen from the folder of one of them or of libsfmpi. */
+static const char *const from_here[] = { ".", "../libexec/snowflock", "..", "../../bin" };
+
+/* Return: in `folder`, that of the program or library that this is in; NULL if it cannot be told. */
+static char *own_folder(char folder[PATH_MAX])
+{
+	struct link_map *map;
+	Dl_info info;
+	char *slash;
+
+	if (!dladdr1(from_here, &info, (void **)&map, RTLD_DL_LINKMAP) ||
+	    !realpath(*map->l_name ? map->l_name : "/proc/self/exe", folder))
+		return NULL;
+	slash = strrchr(folder, '/');
+	if (slash)
+		*slash = 0;
+	return slash ? folder : NULL;
+}
+
+/* Return: whether there is a file `name` in that folder, and its path fits. */
+static bool is_in(const char *folder, const char *there, const char *name, char *path, size_t len)
+{
+	int used = snprintf(path, len, "%s/%s/%s", folder, there, name);
+
+	return used > 0 && (size_t)used < len && !access(path, F_OK);
+}
+
 char *door_program(const char *name, char *path, size_t len)
 {
 	const char *folder = getenv("SF_MPI_LIBEXEC");
-	int used = snprintf(path, len, "%s/%s", folder && *folder ? folder : PKGLIBEXECDIR, name);
+	char own[PATH_MAX];
+	int used;
 
+	if ((!folder || !*folder) && own_folder(own)) {
+		for (unsigned i = 0; i < ARRAY_SIZE(from_here); i++) {
+			if (is_in(own, from_here[i], name, path, len))
+				return path;
+		}
+	}
+	used = snprintf(path, len, "%s/%s", folder && *folder ? folder : PKGLIBEXECDIR, name);
 	return used > 0 && (size_t)used < len ? path : NULL;
 }
 

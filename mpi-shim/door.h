@@ -18,7 +18,8 @@
 int door_open(enum mpi_role role);
 
 /*
- * Where a program of the shim is: in the folder that SF_MPI_LIBEXEC names, or in the one it was
+ * Where a program of the shim is: in the folder that SF_MPI_LIBEXEC names; without that, beside or
+ * near the file that has this function, wherever that was moved to; else in the folder it was to be
  * installed to. Return: the path in `path` of `len` bytes; NULL if it does not fit.
  */
 char *door_program(const char *name, char *path, size_t len);

@@ -213,7 +213,7 @@ static void run_mpirun(char **argv)
 {
 	char path[PATH_MAX];
 
-	if (getenv("SF_MPI_LIBEXEC") && door_program("sf-mpirun", path, sizeof(path)))
+	if (door_program("sf-mpirun", path, sizeof(path)))
 		execv(path, argv);
 	execv(BINDIR "/sf-mpirun", argv);
 }

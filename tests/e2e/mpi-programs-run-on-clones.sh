@@ -11,9 +11,8 @@ must 0 --mem 256M "${mpi[@]}" --env SLURM_JOB_ID=7 --env SLURM_NNODES=2 --env SL
 	sf-mpirun -n 8 halo; echo "halo: $?"
 	sf-mpirun --here -n 1 manager 4; echo "manager: $?"
 	manager 4 || echo "alone it cannot spawn"
-	ln -s /usr/bin/sf-mpirun /usr/libexec/snowflock/
-	SF_MPI_LIBEXEC=/usr/libexec/snowflock LD_PRELOAD=/usr/libexec/snowflock/libsfmpi.so.0 \
-		LD_LIBRARY_PATH=/usr/libexec/snowflock/mpich manager 3; echo "preloaded: $?"
+	LD_PRELOAD=/usr/libexec/snowflock/libsfmpi.so.0 LD_LIBRARY_PATH=/usr/libexec/snowflock/mpich manager 3
+	echo "preloaded: $?"
 	echo "one line" | sf-mpirun -n 2 sh -c "[ \$PMI_RANK = 1 ] || { read line; echo \"rank 0 read \$line\"; }"
 	sf-mpirun -n 2 sh -c "[ \$PMI_RANK = 0 ] || exit 9"; echo "ranks: $?"
 	sf-mpirun -n 1 sh -c "ip -o -4 addr show eth0" : -n 1 sh -c "ip -o -4 addr show eth0" |

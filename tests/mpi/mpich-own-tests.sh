@@ -1,15 +1,16 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
-# mpich-own-tests.sh SOURCE FOLDER: compiles MPICH's own tests of dynamic processes, from its unpacked
-# sources, into FOLDER, and writes FOLDER/list: "NAME RANKS" for each. A test that has passed says
-# " No Errors". The compiler gets MPICH_CFLAGS and MPICH_LIBS, or as mpicc does.
+# mpich-own-tests.sh SOURCE FOLDER [NAME]…: compiles MPICH's own tests of dynamic processes, all or
+# those, from its unpacked sources, into FOLDER, and writes FOLDER/list: "NAME RANKS" for each. A test
+# that has passed says " No Errors". The compiler gets MPICH_CFLAGS and MPICH_LIBS, or as mpicc does.
 set -eu
-[ $# = 2 ] && [ -d "$1/test/mpi/spawn" ] || {
-	echo "Usage: mpich-own-tests.sh SOURCE FOLDER" >&2
+[ $# -ge 2 ] && [ -d "$1/test/mpi/spawn" ] || {
+	echo "Usage: mpich-own-tests.sh SOURCE FOLDER [NAME]..." >&2
 	exit 64
 }
 tests=$1/test/mpi
 folder=$2
+shift 2
 cflags=${MPICH_CFLAGS-$(pkg-config --cflags mpich)}
 libs=${MPICH_LIBS--lmpich}
 mkdir -p "$folder/include"
@@ -29,6 +30,12 @@ mkdir -p "$folder/include"
 # Theirs, except those that need a name server or a socket library of theirs.
 sed -n 's/^\([a-z_0-9]*\) \([0-9]*\).*/\1 \2/p' "$tests/spawn/testlist.in" |
 	grep -v '^\(join\|namepub\) ' >"$folder/list"
+if [ $# -gt 0 ]; then
+	for name in "$@"; do
+		grep "^$name " "$folder/list"
+	done >"$folder/wanted"
+	mv "$folder/wanted" "$folder/list"
+fi
 
 compile() {
 	# shellcheck disable=SC2086

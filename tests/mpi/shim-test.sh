@@ -88,7 +88,7 @@ alone() {
 	: >"$work/log"
 	printf 'to it\n' | timeout 120 unshare -n sh -c 'ip link set lo up && exec "$@"' sh \
 		./keeper-double -l "$work/log" -- env ${with:-} \
-		SF_MPI_LIBEXEC="$work" LD_PRELOAD="$PWD/.libs/vm-double.so:$shim" \
+		SF_MPI_LIBEXEC="${libexec-$work}" LD_PRELOAD="$PWD/.libs/vm-double.so:$shim" \
 		LD_LIBRARY_PATH="$SF_MPICH:$top/libsf/.libs" ./shim-program alone 'a  b' '' "c'" \
 		>"$work/out" 2>"$work/err" && status=0 || status=$?
 }
@@ -99,17 +99,30 @@ shift 4
 exec mpiexec.hydra -rmk user -hosts 127.0.0.1:64 -n 1 "$@"
 EOF
 chmod +x "$work/sf-mpirun"
-alone
-[ "$status" = 7 ] || fail "alone: exit status $status"
-[ "$(cat "$work/out")" = "input to it
+went_on() {
+	[ "$status" = 7 ] || fail "alone: exit status $status"
+	[ "$(cat "$work/out")" = "input to it
 argument 0 is \"./shim-program\"
 argument 1 is \"alone\"
 argument 2 is \"a  b\"
 argument 3 is \"\"
 argument 4 is \"c'\"
 done" ] || fail "alone: something was lost"
-grep -q '^--here -n 1 --$' "$work/err" || fail "alone: how?"
-[ "$(launches)" = 2 ] || fail "alone: not on clones"
+	grep -q '^--here -n 1 --$' "$work/err" || fail "alone: how?"
+	[ "$(launches)" = 2 ] || fail "alone: not on clones"
+}
+alone
+went_on
+# nothing but the library: the programs are where it is
+mkdir -p "$work/usr/libexec/snowflock" "$work/usr/bin"
+cp -L "$shim" "$work/usr/libexec/snowflock/"
+mv "$work/sf-mpirun" "$work/usr/bin/"
+built=$shim libexec='' shim=$work/usr/libexec/snowflock/${shim##*/}
+alone
+went_on
+mv "$work/usr/bin/sf-mpirun" "$work/"
+shim=$built
+unset libexec
 
 with=SF_MPI_SINGLETON=0
 alone

@@ -40,6 +40,19 @@ static void programs_are_where_the_environment_says(void)
 	setenv("SF_MPI_LIBEXEC", was, 1);
 }
 
+static void programs_are_where_this_one_is(void)
+{
+	_cleanup_free_ char *was = strdup(getenv("SF_MPI_LIBEXEC"));
+	char self[PATH_MAX], path[PATH_MAX], found[PATH_MAX];
+
+	CU_ASSERT_FATAL(realpath("/proc/self/exe", self) != NULL);
+	unsetenv("SF_MPI_LIBEXEC");
+	CU_ASSERT_FATAL(door_program(strrchr(self, '/') + 1, path, sizeof(path)) != NULL);
+	CU_ASSERT(realpath(path, found) && !strcmp(found, self));
+	CU_ASSERT_PTR_NULL(door_program(strrchr(self, '/') + 1, path, 15));
+	setenv("SF_MPI_LIBEXEC", was, 1);
+}
+
 static void a_launcher_starts_none(void)
 {
 	CU_ASSERT_EQUAL(door_open(MPI_LAUNCHER), -ENOENT);
@@ -141,6 +154,7 @@ static void a_way_that_is_none_is_refused(void)
 
 static CU_TestInfo outside[] = {
 	{ "programs are where the environment says", programs_are_where_the_environment_says },
+	{ "programs are where this one is", programs_are_where_this_one_is },
 	{ "a launcher starts none", a_launcher_starts_none },
 	{ "outside of a VM there is none", outside_of_a_vm_there_is_none },
 	{ "a missing program is told", a_missing_program_is_told },
