@@ -54,16 +54,8 @@ static int listen_here(void)
 /* Where the program's stack ends for now: below this frame nothing is the region's. */
 static int describe_program(struct team_thread *thread, uint64_t frame)
 {
-	pthread_attr_t attr;
-	size_t bytes = 0;
-	void *low = NULL;
-	int rc = -pthread_getattr_np(pthread_self(), &attr);
+	int rc = team_own_stack(&thread->stack_start, &thread->stack_end);
 
-	if (rc)
-		return rc;
-	rc = -pthread_attr_getstack(&attr, &low, &bytes);
-	pthread_attr_destroy(&attr);
-	thread->stack_start = (uintptr_t)low;
 	thread->stack_end = frame;
 	ranges_fini(&thread->tls);
 	return rc ? rc : ranges_of_tls(&thread->tls);

@@ -114,8 +114,7 @@ struct start { /* what a new thread learns, until it has answered */
 	uint32_t ready;
 };
 
-/* Notes where the thread's stack and TLS are. Return: 0 or -errno. */
-static int describe_self(struct team_thread *thread)
+int team_own_stack(uint64_t *start, uint64_t *end)
 {
 	pthread_attr_t attr;
 	size_t bytes = 0;
@@ -126,12 +125,17 @@ static int describe_self(struct team_thread *thread)
 		return rc;
 	rc = -pthread_attr_getstack(&attr, &low, &bytes);
 	pthread_attr_destroy(&attr);
-	if (rc)
-		return rc;
-	thread->stack_start = (uintptr_t)low;
-	/* TLS and the thread's own notes are on top of what the attribute tells */
-	thread->stack_end = ((uintptr_t)low + bytes + 4095) & ~(uint64_t)4095;
-	return ranges_of_tls(&thread->tls);
+	*start = (uintptr_t)low;
+	*end = ((uintptr_t)low + bytes + 4095) & ~(uint64_t)4095;
+	return rc;
+}
+
+/* Notes where the thread's stack and TLS are. Return: 0 or -errno. */
+static int describe_self(struct team_thread *thread)
+{
+	int rc = team_own_stack(&thread->stack_start, &thread->stack_end);
+
+	return rc ? rc : ranges_of_tls(&thread->tls);
 }
 
 static void *thread_main(void *opaque)

@@ -165,6 +165,9 @@ struct team {
 };
 extern struct team omp_team;
 
+/* Where the calling thread's stack is, with what the C library keeps on top of it. Return: 0 or -errno. */
+int team_own_stack(uint64_t *start, uint64_t *end);
+
 /* Makes threads for members up to `size` - 1. Return: 0 or -errno. */
 int team_grow(unsigned size);
 

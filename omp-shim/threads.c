@@ -27,23 +27,6 @@ static bool called_by_libgomp(const void *address)
 	return dladdr(address, &info) && info.dli_fname && strstr(info.dli_fname, "libgomp.so");
 }
 
-/* Where the calling thread's stack is. Return: false if that cannot be found out. */
-static bool own_stack(uint64_t *start, uint64_t *end)
-{
-	pthread_attr_t attr;
-	size_t bytes = 0;
-	void *low = NULL;
-
-	if (pthread_getattr_np(pthread_self(), &attr))
-		return false;
-	if (pthread_attr_getstack(&attr, &low, &bytes))
-		bytes = 0;
-	pthread_attr_destroy(&attr);
-	*start = (uintptr_t)low;
-	*end = ((uintptr_t)low + bytes + 4095) & ~(uint64_t)4095;
-	return bytes;
-}
-
 static void has_ended(void *opaque)
 {
 	const struct started *own = opaque;
@@ -51,7 +34,7 @@ static void has_ended(void *opaque)
 
 	if (own->foreign)
 		team_count_foreign(-1);
-	else if (own_stack(&start, &end))
+	else if (!team_own_stack(&start, &end))
 		team_stack_apart(start, end, false);
 }
 
@@ -62,7 +45,7 @@ static void *thread_begin(void *opaque)
 	void *result;
 
 	free(opaque);
-	if (!own.foreign && own_stack(&start, &end))
+	if (!own.foreign && !team_own_stack(&start, &end))
 		team_stack_apart(start, end, true);
 	pthread_cleanup_push(has_ended, &own);
 	result = own.start(own.arg);
