@@ -63,7 +63,6 @@ bool attempt_away(struct attempt *a, region_function *function, region_function 
 
 	a->function = function;
 	a->members = 0;
-	a->away_failed = false;
 	a->reason = OMP_ASKED;
 	a->why[0] = 0;
 	if (threads == 1 || policy_options()->off || !is_outermost())
@@ -80,7 +79,6 @@ bool attempt_away(struct attempt *a, region_function *function, region_function 
 	omp_team.inherit = inherit_settings;
 	a->reason = region_away(body, data, size, &a->members, &a->costs, a->why);
 	if (a->reason) {
-		a->away_failed = true;
 		policy_gave_up(function, a->reason);
 		return false;
 	}

@@ -22,7 +22,6 @@ typedef unsigned long long ull;
 struct attempt { /* a region that is beginning */
 	region_function *function;
 	uint64_t begin_ns;
-	bool away_failed;
 	unsigned members;
 	enum omp_reason reason;
 	char why[256];

@@ -23,7 +23,6 @@
 
 #include "omp-shim/libraries.h"
 #include "omp-shim/locked_site.h"
-#include "omp-shim/wire.h"
 
 #define PAGE_BYTES 4096u
 
@@ -47,6 +46,32 @@ struct search {
 struct span { /* of code, in memory */
 	const uint8_t *start, *end;
 };
+
+/* -- memory: whole pages, whose protection changes ---------------------------------------------- */
+
+static size_t whole_pages(size_t bytes)
+{
+	return (bytes + PAGE_BYTES - 1) & ~(size_t)(PAGE_BYTES - 1);
+}
+
+static void *pages_grow(void *block, size_t old_bytes, size_t new_bytes)
+{
+	void *grown;
+
+	if (block && whole_pages(old_bytes) == whole_pages(new_bytes))
+		return block;
+	grown = block ? mremap(block, whole_pages(old_bytes), whole_pages(new_bytes),
+			       MREMAP_MAYMOVE)
+		      : mmap(NULL, whole_pages(new_bytes), PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return grown == MAP_FAILED ? NULL : grown;
+}
+
+static void pages_free(void *block, size_t bytes)
+{
+	if (block)
+		munmap(block, whole_pages(bytes));
+}
 
 /* -- one span of code ------------------------------------------------------------------------- */
 
@@ -210,11 +235,6 @@ static int by_address(const void *a, const void *b)
 	uint64_t other = ((const struct locked_site *)b)->address;
 
 	return (one > other) - (one < other);
-}
-
-static size_t whole_pages(size_t bytes)
-{
-	return (bytes + PAGE_BYTES - 1) & ~(size_t)(PAGE_BYTES - 1);
 }
 
 static void forget(struct sites *found)

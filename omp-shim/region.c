@@ -104,9 +104,11 @@ static enum omp_reason get_ready(unsigned *size, uint64_t frame, char *why)
 	if (rc < 0)
 		return cannot(why, OMP_TOO_MUCH, "a team cannot be made", rc);
 	rc = describe_program(&omp_team.threads[0], frame);
-	/* the second time the list itself, which members change, has the memory it needs, and is left out */
-	for (unsigned times = 0; !rc && times < 2; times++)
+	/* again, if the list itself needed memory: members change it, and it has to be left out */
+	for (size_t room = SIZE_MAX; !rc && room != omp_team.ranges.room;) {
+		room = omp_team.ranges.room;
 		rc = choose_ranges(&shared);
+	}
 	if (rc == -ENOTSUP) {
 		snprintf(why, WHY, "memory at %#llx is shared with other processes",
 			 (unsigned long long)shared);

@@ -496,6 +496,8 @@ static void on_frame(struct server *s, unsigned number, const struct omp_frame *
 
 /* -- connections ----------------------------------------------------------------------------- */
 
+static void take_frames(struct server *s, unsigned number);
+
 /* A connection that says who it is becomes a member's. Return: false if it is to be closed. */
 static bool on_hello(struct server *s, struct stranger *from, const struct omp_frame *frame,
 		     const uint8_t *payload)
@@ -519,6 +521,7 @@ static bool on_hello(struct server *s, struct stranger *from, const struct omp_f
 	p->state = PEER_RUNS;
 	if (!s->outcome->first_hello_ns)
 		s->outcome->first_hello_ns = io_now_ns();
+	take_frames(s, le32toh(hello.member)); /* what came right behind it */
 	return true;
 }
 
@@ -528,8 +531,6 @@ static void close_stranger(struct stranger *stranger)
 	stranger->sock = -1;
 	inbox_fini(&stranger->inbox);
 }
-
-static void take_frames(struct server *s, unsigned number);
 
 static void on_stranger(struct server *s, struct stranger *from)
 {
@@ -542,11 +543,6 @@ static void on_stranger(struct server *s, struct stranger *from)
 	if (rc < 0 || (rc && !on_hello(s, from, &frame, payload)) ||
 	    from->inbox.len > 2 * sizeof(struct omp_hello))
 		close_stranger(from);
-	/* what came right behind it */
-	for (unsigned i = 0; i < s->count; i++) {
-		if (s->peers[i].state == PEER_RUNS)
-			take_frames(s, i);
-	}
 }
 
 static void on_connection(struct server *s, int listener)

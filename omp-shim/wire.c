@@ -1,44 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Frames of proto/omp.h on a TCP connection. */
-#define _GNU_SOURCE
 #include "omp-shim/wire.h"
 
 #include <endian.h>
 #include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
 #include "omp-shim/own.h"
 
 #define READ_BYTES 65536u
-
-/* -- memory ---------------------------------------------------------------------------------- */
-
-static size_t whole_pages(size_t bytes)
-{
-	return (bytes + 4095) & ~(size_t)4095;
-}
-
-void *pages_grow(void *block, size_t old_bytes, size_t new_bytes)
-{
-	void *grown;
-
-	if (block && whole_pages(old_bytes) == whole_pages(new_bytes))
-		return block;
-	grown = block ? mremap(block, whole_pages(old_bytes), whole_pages(new_bytes),
-			       MREMAP_MAYMOVE)
-		      : mmap(NULL, whole_pages(new_bytes), PROT_READ | PROT_WRITE,
-			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	return grown == MAP_FAILED ? NULL : grown;
-}
-
-void pages_free(void *block, size_t bytes)
-{
-	if (block)
-		munmap(block, whole_pages(bytes));
-}
 
 /* -- out ------------------------------------------------------------------------------------- */
 

@@ -9,13 +9,6 @@
 #include "proto/omp.h"
 
 /*
- * Whole pages for the shim itself, whose protection may be changed; they are compared like any other.
- * Return: the block, grown or moved; NULL: no memory, and the old one is as it was.
- */
-void *pages_grow(void *block, size_t old_bytes, size_t new_bytes);
-void pages_free(void *block, size_t bytes);
-
-/*
  * Sends one frame of a head and a tail (each may be empty); more than OMP_MAX_FRAME bytes of tail,
  * which then are pieces, go in several. Blocks. Return: 0 or -errno.
  */
